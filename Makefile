@@ -1,0 +1,36 @@
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv, with Horovod built in it
+	launch/setup.sh
+
+quickstart: ## Data, training on two ranks, evaluation, a report
+	launch/quickstart.sh
+
+test: ## The default tests (about fifteen minutes on two cores)
+	launch/test.sh
+
+test-slow: setup ## The long forms of the tests
+	launch/test.sh -m slow
+
+check: setup ## Style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup ## Put the code into the project's style
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: setup ## Print the figures that the docs quote
+	for module in tests/benchmarks/[a-z]*.py; do $(PYTHON) -m tests.benchmarks.$$(basename $$module .py); done
+
+lock: setup ## Choose the newest versions that setup.py allows, for launch/requirements.txt
+	.venv/bin/uv pip compile -q --upgrade setup.py --extra horovod-build --extra ray --extra dev \
+	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" -o launch/requirements.txt
+
+.PHONY: help setup quickstart test test-slow check format bench lock

@@ -1,0 +1,61 @@
+"""Packaging of sharedlayers_dist; launch/requirements.txt pins the versions tested together."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="sharedlayers_dist",
+    version="0.1.0",
+    description="Train Keras 3 models with shared layers on pair data, alone or with Horovod.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["sharedlayers_dist", "sharedlayers_dist.*"]),
+    package_data={"sharedlayers_dist": ["py.typed", "evaluate/*.html"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15",
+        "numpy>=1.26,<2.5",
+        "pyarrow>=15",
+        "safetensors>=0.5",
+        "cyclopts>=4",
+        "tensorboard>=2.19",
+        "tqdm>=4.66",
+        "scikit-learn>=1.4",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+    ],
+    extras_require={
+        "horovod": ["horovod==0.28.1"],
+        # What building Horovod's source package takes; CMake 4 refuses its files.
+        "horovod-build": [
+            "cffi",
+            "cloudpickle",
+            "cmake>=3.13,<4",
+            "ninja",
+            "packaging",
+            "psutil",
+            "pyyaml",
+            "setuptools<81",
+            "wheel",
+        ],
+        "ray": ["ray[default,train,tune]>=2.60,<2.61"],
+        "dev": [
+            "hypothesis",
+            "moto[s3,server]",
+            "mypy",
+            "pre-commit",
+            "psutil",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "types-psutil",
+            "types-PyYAML",
+            "types-tqdm",
+            "uv",
+        ],
+    },
+    entry_points={"console_scripts": ["sharedlayers=sharedlayers_dist.cli:main"]},
+)
