@@ -1,0 +1,28 @@
+"""TensorFlow's start-up notes would bury the one line that a user should read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow and keeps what its C++ code prints meanwhile, unless the import fails.
+
+    The notes come before TensorFlow reads TF_CPP_MIN_LOG_LEVEL, so no setting holds them back.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401 - loaded for its side effect
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
