@@ -1,0 +1,104 @@
+"""How a pair model compares the encodings of its two sides: encodings to a score in (0, 1).
+
+Each head is built from Keras's own layers and operations, so that a saved model opens in plain
+Keras without this package.
+
+The notebook's head, `concatenation`, is a logistic regression on both encodings side by side. Its
+logit is a sum of one term for each side, `u . e(a) + v . e(b) + c`, so that for any four items
+
+    logit(a, b) + logit(c, d) == logit(a, d) + logit(c, b).
+
+"Written by the same author" is not such a sum: let a and b be one author's, c and d another's.
+The pairs (a, b) and (c, d) should score high, (a, d) and (c, b) low, and the equation forbids it.
+It can learn which items turn up in positive pairs; where pairs are balanced, each item in as many
+negative pairs as positive ones, there is no such thing to learn, and pairs of unseen authors score
+at chance, however good the encoder is. The other two heads compare the sides, and are symmetric:
+the score of (a, b) is that of (b, a).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def concatenation(encoded_a: Any, encoded_b: Any) -> Any:
+    """The notebook's head: both encodings side by side, then a logistic regression.
+
+    Not symmetric, and additive in the two sides: it cannot say "the same or not"; see the module.
+
+    Args:
+        encoded_a: encodings of the first side, shape (B, D).
+        encoded_b: encodings of the second side, shape (B, D).
+
+    Returns:
+        The scores, shape (B, 1); 2 D + 1 weights.
+    """
+    return _logistic_regression(keras.layers.Concatenate(axis=-1)([encoded_a, encoded_b]))
+
+
+def absolute_difference(encoded_a: Any, encoded_b: Any) -> Any:
+    """Symmetric: a logistic regression on `|encoded_a - encoded_b|`, one weight a dimension.
+
+    Args:
+        encoded_a: encodings of the first side, shape (B, D).
+        encoded_b: encodings of the second side, shape (B, D).
+
+    Returns:
+        The scores, shape (B, 1); D + 1 weights.
+
+    Source: Koch, Zemel and Salakhutdinov, Siamese Neural Networks for One-shot Image Recognition
+    (2015), section 3.1.
+    """
+    return _logistic_regression(keras.ops.absolute(keras.ops.subtract(encoded_a, encoded_b)))
+
+
+def cosine(encoded_a: Any, encoded_b: Any) -> Any:
+    """Symmetric: a logistic regression on the cosine of the angle between the encodings.
+
+    Its scale, a learned weight, starts at 1: the more alike, the higher the score.
+
+    Args:
+        encoded_a: encodings of the first side, shape (B, D).
+        encoded_b: encodings of the second side, shape (B, D).
+
+    Returns:
+        The scores, shape (B, 1); 2 weights, scale and bias.
+    """
+    similarity = keras.layers.Dot(axes=-1, normalize=True)([encoded_a, encoded_b])
+    return _logistic_regression(similarity, kernel_initializer="ones")
+
+
+HEADS: dict[str, Callable[[Any, Any], Any]] = {
+    "concatenation": concatenation,
+    "absolute_difference": absolute_difference,
+    "cosine": cosine,
+}
+
+
+def apply_head(head: str | keras.Layer, encoded_a: Any, encoded_b: Any) -> Any:
+    """Applies a head, given by its name or as a layer that takes both encodings as a list.
+
+    Raises:
+        ValueError: for an unknown name, something that is no layer, or encodings that the named
+            heads cannot compare.
+    """
+    if isinstance(head, keras.Layer):
+        return head([encoded_a, encoded_b])
+    if not isinstance(head, str) or head not in HEADS:
+        raise ValueError(
+            f"`head` must be one of {', '.join(HEADS)}, or a Keras layer. Received: head={head!r}."
+        )
+    if len(encoded_a.shape) != 2:
+        raise ValueError(
+            f"The head {head} compares encodings of shape (batch, features). Received: an encoder "
+            f"with the output shape {tuple(encoded_a.shape)}. End it with `Flatten` or a pooling "
+            "layer."
+        )
+    return HEADS[head](encoded_a, encoded_b)
+
+
+def _logistic_regression(features: Any, **options: Any) -> Any:
+    return keras.layers.Dense(1, activation="sigmoid", **options)(features)

@@ -1,0 +1,93 @@
+"""The models by name. Names and descriptions need no Keras; building one does."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInfo:
+    """What there is to know of a model before it is built."""
+
+    name: str
+    description: str
+    kind: Literal["text", "image"] | None
+    """The kind of items a pair model compares; None for a model that takes no pairs."""
+
+
+_MODELS = {
+    info.name: info
+    for info in (
+        ModelInfo(
+            name="tweet_pair",
+            description="Two tweets through one shared LSTM: do they have the same author?",
+            kind="text",
+        ),
+        ModelInfo(
+            name="digit_pair",
+            description="Two images through one shared vision model: do they show the same digit?",
+            kind="image",
+        ),
+        ModelInfo(
+            name="shared_conv",
+            description="One convolution shared by images of two sizes.",
+            kind=None,
+        ),
+        ModelInfo(
+            name="inception",
+            description="Three convolution towers on one image, concatenated.",
+            kind=None,
+        ),
+        ModelInfo(
+            name="residual",
+            description="A convolution added to its own input.",
+            kind=None,
+        ),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `build` takes."""
+    return tuple(_MODELS)
+
+
+def info(name: str) -> ModelInfo:
+    """What there is to know of the model `name` before it is built.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in _MODELS:
+        raise ValueError(
+            f"There is no model of this name. Received: name={name!r}. "
+            f"The models are {', '.join(_MODELS)}."
+        )
+    return _MODELS[name]
+
+
+def build(name: str, **options: Any) -> keras.Model:
+    """Builds a model of the zoo with new weights, drawn with Keras's global seed.
+
+    Args:
+        name: one of `names()`.
+        **options: those of the function of that name in `models.zoo`: `head` for `tweet_pair` and
+            `digit_pair`, `axis` for `inception`.
+
+    Raises:
+        ValueError: for an unknown name, option or value.
+    """
+    builder = getattr(import_module("sharedlayers_dist.models.zoo"), info(name).name)
+    available = list(inspect.signature(builder).parameters)
+    unknown = [option for option in options if option not in available]
+    if unknown:
+        has = f"Its options are {', '.join(available)}" if available else "It has no options"
+        received = ", ".join(f"{option}={options[option]!r}" for option in unknown)
+        raise ValueError(f"The model {name} has no such option. Received: {received}. {has}.")
+    return builder(**options)

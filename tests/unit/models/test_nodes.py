@@ -1,0 +1,79 @@
+import keras
+import pytest
+
+from sharedlayers_dist import models
+
+
+def pair_of(encoder):
+    return models.pair_classifier(encoder)
+
+
+def test_a_layer_that_was_never_called_says_so():
+    dense = keras.layers.Dense(2, name="dense_7")
+    for ask in (models.get_output, models.get_input):
+        with pytest.raises(AttributeError, match=r"Layer dense_7 has no inbound nodes.*Call it"):
+            ask(dense)
+    for ask_at in (
+        models.get_output_at,
+        models.get_input_at,
+        models.get_output_shape_at,
+        models.get_input_shape_at,
+    ):
+        with pytest.raises(ValueError, match=r"dense_7 has no inbound nodes.*node_index=0"):
+            ask_at(dense, 0)
+
+
+@pytest.mark.parametrize("node_index", [2, -1])
+def test_an_index_out_of_range_shows_the_range(small_encoder, node_index):
+    pair_of(small_encoder)
+    with pytest.raises(ValueError, match=f"between 0 and 1.*2 inbound.*node_index={node_index}"):
+        models.get_output_at(small_encoder, node_index)
+
+
+def test_a_model_used_as_a_layer_starts_at_its_first_call(small_encoder):
+    with pytest.raises(AttributeError, match="no inbound nodes"):
+        models.get_output(small_encoder)
+    item = keras.Input((6, 5))
+    encoded = small_encoder(item)
+    assert models.get_input(small_encoder) is item
+    assert models.get_output(small_encoder) is encoded
+
+
+def test_a_sequential_model_used_as_a_layer_starts_at_its_first_call():
+    encoder = keras.Sequential([keras.Input((6, 5)), keras.layers.LSTM(4)])
+    model = pair_of(encoder)
+    assert models.get_input_at(encoder, 0) is model.inputs[0]
+    assert models.get_input_at(encoder, 1) is model.inputs[1]
+
+
+def test_several_inputs_and_outputs_come_as_lists():
+    x, y = keras.Input((3,)), keras.Input((4,))
+    merge = keras.layers.Concatenate()
+    merge([x, y])
+    assert models.get_input(merge) == [x, y]
+    assert models.get_input_shape_at(merge, 0) == [(None, 3), (None, 4)]
+    lstm = keras.layers.LSTM(2, return_state=True)
+    lstm(keras.Input((6, 5)))
+    assert models.get_output_shape_at(lstm, 0) == [(None, 2)] * 3
+
+
+def test_the_input_of_an_input_layer_is_its_output():
+    x = keras.Input((3,), name="x")
+    layer = keras.Model(x, keras.layers.Dense(1)(x)).get_layer("x")
+    assert models.get_input(layer) is x
+
+
+def test_nodes_of_cloned_and_loaded_models_are_the_calls_in_them(small_encoder, tmp_path):
+    small_encoder(keras.Input((6, 5), name="elsewhere"))
+    model = pair_of(small_encoder)
+    assert models.get_input_at(small_encoder, 1) is model.inputs[0]
+    model.save(tmp_path / "model.keras")
+    for copy in (
+        keras.models.clone_model(model),
+        keras.models.load_model(tmp_path / "model.keras"),
+    ):
+        encoder = copy.get_layer("encoder")
+        assert models.get_input_at(encoder, 0) is copy.inputs[0]
+        assert models.get_input_at(encoder, 1) is copy.inputs[1]
+        with pytest.raises(ValueError, match="2 inbound nodes"):
+            models.get_input_at(encoder, 2)

@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import pytest
+
+from sharedlayers_dist import models
+
+
+def test_names_and_kinds():
+    assert {name: models.info(name).kind for name in models.names()} == {
+        "tweet_pair": "text",
+        "digit_pair": "image",
+        "shared_conv": None,
+        "inception": None,
+        "residual": None,
+    }
+    assert all("\n" not in models.info(name).description for name in models.names())
+
+
+def test_every_model_is_built_under_its_name():
+    assert [models.build(name).name for name in models.names()] == list(models.names())
+
+
+def test_listing_the_models_loads_neither_keras_nor_tensorflow():
+    code = (
+        "import sys; from sharedlayers_dist import models; print(models.names());"
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("twit_pair", {}, r"name='twit_pair'. The models are tweet_pair, digit_pair, shared_conv"),
+        ("tweet_pair", {"axis": 1}, r"no such option. Received: axis=1. Its options are head\."),
+        ("residual", {"axis": 1}, "It has no options"),
+        ("inception", {"axis": 0}, r"must be 1 .* or -1 .*Received: axis=0"),
+        ("digit_pair", {"head": "sum"}, "absolute_difference.*Received: head='sum'"),
+    ],
+)
+def test_unknown_names_options_and_values_show_what_there_is(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(name, **options)
+
+
+@pytest.mark.parametrize("name", ["tweet_pair", "digit_pair"])
+def test_pair_models_take_a_head(name):
+    layers_of_head = {
+        head: [type(layer).__name__ for layer in models.build(name, head=head).operations[3:]]
+        for head in ("concatenation", "absolute_difference", "cosine")
+    }
+    assert layers_of_head == {
+        "concatenation": ["Concatenate", "Dense"],
+        "absolute_difference": ["Subtract", "Absolute", "Dense"],
+        "cosine": ["Dot", "Dense"],
+    }
+
+
+def test_every_public_name_is_there():
+    for name in models.__all__:
+        assert getattr(models, name) is not None
+        assert name in dir(models)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        models.nonsense  # noqa: B018
