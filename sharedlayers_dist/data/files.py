@@ -1,0 +1,86 @@
+"""Finding a dataset's Parquet files on any filesystem that pyarrow knows."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import fs
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+"""Names of Parquet files within a folder; a single file may have any name."""
+
+
+class FoundFile(NamedTuple):
+    """One file of a dataset."""
+
+    path: str
+    """Path on the filesystem."""
+    name: str
+    """Path relative to the dataset's folder; what errors and fingerprints use."""
+    size: int
+    """Bytes."""
+
+
+def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a path or URI (`file://`, `s3://`, `gs://`, `hdfs://`), and the path on it.
+
+    Raises:
+        ValueError: for a URI that pyarrow does not know.
+    """
+    if "://" not in uri:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise ValueError(
+            f"pyarrow must know the filesystem of a dataset's URI. Received: "
+            f"{hide_secrets(uri)!r}. {hide_secrets(one_line(e))}"
+        ) from e
+    return filesystem, path
+
+
+def find_files(uri: str) -> tuple[fs.FileSystem, list[FoundFile]]:
+    """All Parquet files in a folder and those below it, sorted by path; or the one file.
+
+    Names that begin with a dot or an underscore are left out, files and folders alike: other
+    programs put their markers and partial results there.
+
+    Raises:
+        ValueError: where there is nothing, or nothing in Parquet.
+    """
+    filesystem, base = open_filesystem(uri)
+    try:
+        info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.File:
+            return filesystem, [FoundFile(base, info.base_name, info.size)]
+        if info.type == fs.FileType.NotFound:
+            raise ValueError(f"There is no such dataset: {hide_secrets(uri)}.")
+        infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
+    except OSError as e:
+        raise ValueError(f"The dataset {hide_secrets(uri)} cannot be listed: {one_line(e)}") from e
+    base = base.rstrip("/") + "/"
+    found = [
+        FoundFile(i.path, i.path.removeprefix(base), i.size)
+        for i in infos
+        if i.type == fs.FileType.File and i.base_name.lower().endswith(SUFFIXES)
+    ]
+    found = [f for f in found if not any(part[0] in "._" for part in f.name.split("/"))]
+    if not found:
+        raise ValueError(
+            "A dataset needs at least one file named *.parquet. "
+            f"Received: {hide_secrets(uri)}, which has none."
+        )
+    return filesystem, sorted(found, key=lambda f: f.name)
+
+
+def hide_secrets(uri: str) -> str:
+    """A URI as it may be shown and stored: without the name and password before the host."""
+    return re.sub(r"(\w+://)[^/@]*@", r"\1***@", uri)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks, such as Arrow puts into some."""
+    return " ".join(str(error).split())

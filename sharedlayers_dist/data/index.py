@@ -1,0 +1,282 @@
+"""What a dataset's footers say: its files, row groups, columns and kind, as plain values.
+
+Rank zero makes the index and the others are told, so that they agree and the footers of a large
+dataset are fetched once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from sharedlayers_dist.data.files import FoundFile, find_files, hide_secrets, one_line
+from sharedlayers_dist.data.plan import EpochPlan, plan_epoch
+from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
+
+_FOOTER_THREADS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexedFile:
+    """One file of a dataset."""
+
+    path: str
+    """Path on the dataset's filesystem."""
+    name: str
+    """Path relative to the dataset's folder."""
+    size: int
+    """Bytes."""
+    row_counts: tuple[int, ...]
+    """Rows of each row group."""
+
+
+class RowPlace(NamedTuple):
+    """Where a row of a dataset lies, for people: in which file, row group, and row of that."""
+
+    file: str
+    row_group: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, row group {self.row_group}, row {self.row}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetIndex:
+    """A pair dataset's files and columns. Picklable; `to_json` and `from_json` are exact."""
+
+    uri: str
+    files: tuple[IndexedFile, ...]
+    """In the dataset's fixed order: sorted by name."""
+    kind: Kind
+    item_shape: tuple[int, ...]
+    """Shape of one item: `(height, width, channels)`; `()` for text."""
+    item_dtype: str
+    """NumPy's name of an image's numbers; `str` for text."""
+    has_weight: bool
+    has_groups: bool
+    """Whether both `group_a` and `group_b` are there."""
+    metadata: PairMetadata | None
+    """What the files say about themselves; None where another program wrote them."""
+
+    @cached_property
+    def row_counts(self) -> NDArray[np.int64]:
+        """Rows of each row group of all files, in the dataset's order, shape `(row groups,)`."""
+        return np.array([count for file in self.files for count in file.row_counts], np.int64)
+
+    @cached_property
+    def row_starts(self) -> NDArray[np.int64]:
+        """Rows before each row group, and in all, shape `(row groups + 1,)`."""
+        return np.concatenate([[0], np.cumsum(self.row_counts)])
+
+    @cached_property
+    def group_starts(self) -> NDArray[np.int64]:
+        """Row groups before each file, and in all, shape `(files + 1,)`."""
+        return np.concatenate([[0], np.cumsum([len(file.row_counts) for file in self.files])])
+
+    @property
+    def num_rows(self) -> int:
+        """Pairs of the dataset."""
+        return int(self.row_starts[-1])
+
+    @property
+    def run_length(self) -> int:
+        """Rows that stay together when the dataset is shuffled; 1 if its files do not say."""
+        return self.metadata.run_length if self.metadata else 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the files' names, sizes and row counts: another order means another one."""
+        digest = hashlib.sha256(b"" if self.run_length == 1 else b"%d" % self.run_length)
+        for file in self.files:
+            digest.update(repr((file.name, file.size, file.row_counts)).encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def parts(self) -> tuple[DatasetIndex, ...]:
+        """This dataset as a mixture of one."""
+        return (self,)
+
+    def plan_epoch(
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        num_streams: int,
+        window: int | None = None,
+        run_length: int | None = None,
+        shuffle: bool = True,
+    ) -> EpochPlan:
+        """Plans one epoch; `run_length` is the stored one if None. See `plan.plan_epoch`."""
+        return plan_epoch(
+            self.row_counts,
+            seed=seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            num_streams=num_streams,
+            window=window,
+            run_length=self.run_length if run_length is None else run_length,
+            shuffle=shuffle,
+        )
+
+    def file_of_group(self, row_group: int) -> tuple[IndexedFile, int]:
+        """The file that holds a row group of the dataset, and the row group's index within it."""
+        file = int(np.searchsorted(self.group_starts, row_group, side="right")) - 1
+        return self.files[file], row_group - int(self.group_starts[file])
+
+    def place_of_row(self, row: int) -> RowPlace:
+        """Where row `row` of the dataset lies."""
+        group = int(np.searchsorted(self.row_starts, row, side="right")) - 1
+        file, group_of_file = self.file_of_group(group)
+        return RowPlace(file.path, group_of_file, row - int(self.row_starts[group]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The index as values that JSON has."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> DatasetIndex:
+        """The index that `to_json` gave, also after a way through JSON."""
+        files = tuple(
+            IndexedFile(**{**file, "row_counts": tuple(file["row_counts"])})
+            for file in values["files"]
+        )
+        metadata = values["metadata"]
+        return cls(
+            **{
+                **values,
+                "files": files,
+                "item_shape": tuple(values["item_shape"]),
+                "metadata": PairMetadata(**metadata) if metadata is not None else None,
+            }
+        )
+
+
+class _Footer(NamedTuple):
+    row_counts: tuple[int, ...]
+    schema: pa.Schema
+    metadata: PairMetadata | None
+
+
+def index_dataset(uri: str) -> DatasetIndex:
+    """Reads the footers of a pair dataset, many at a time, and nothing else of it.
+
+    Args:
+        uri: A folder, also of folders, or one file: a path or any URI that pyarrow knows.
+
+    Raises:
+        ValueError: in one line that names the file: a missing or empty dataset, a file that is no
+            whole Parquet file, a missing column, a column of the wrong type, files that differ.
+    """
+    filesystem, found = find_files(uri)
+    with ThreadPoolExecutor(min(_FOOTER_THREADS, len(found))) as pool:
+        footers = list(pool.map(partial(_read_footer, filesystem), found))
+    first = footers[0]
+    for file, footer in zip(found, footers, strict=True):
+        _check_columns(file.path, footer)
+        _check_agreement(found[0].path, first, file.path, footer)
+    if not any(sum(footer.row_counts) for footer in footers):
+        raise ValueError(
+            f"A dataset needs at least one pair. Received: {hide_secrets(uri)}, which has 0 rows."
+        )
+    return DatasetIndex(
+        uri=uri,
+        files=tuple(
+            IndexedFile(
+                path=file.path, name=file.name, size=file.size, row_counts=footer.row_counts
+            )
+            for file, footer in zip(found, footers, strict=True)
+        ),
+        **_describe(first.schema),
+        metadata=first.metadata,
+    )
+
+
+def _read_footer(filesystem: fs.FileSystem, file: FoundFile) -> _Footer:
+    try:
+        with filesystem.open_input_file(file.path) as source:
+            metadata = pq.read_metadata(source)
+        row_counts = tuple(
+            metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
+        )
+        schema = metadata.schema.to_arrow_schema()
+        return _Footer(row_counts, schema, read_metadata(schema))
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise ValueError(
+            f"{file.path} cannot be read as Parquet ({file.size} bytes): {one_line(e)}"
+        ) from e
+
+
+def _check_columns(name: str, footer: _Footer) -> None:
+    schema = footer.schema
+    columns = f"Its columns: {', '.join(f'{f.name} ({_type_name(f.type)})' for f in schema)}."
+    for column in ("a", "b", "label"):
+        if len(schema.get_all_field_indices(column)) != 1:
+            raise ValueError(f"{name} needs one column named {column!r}. {columns}")
+    a, b, label = (schema.field(column).type for column in ("a", "b", "label"))
+    for column, item in (("a", a), ("b", b)):
+        if kind_of(item) is None:
+            raise ValueError(
+                f"{name}: column {column!r} must hold text (string) or images "
+                f"(fixed_shape_tensor). {columns}"
+            )
+    if footer.metadata is not None and footer.metadata.kind != kind_of(a):
+        raise ValueError(
+            f"{name}: its metadata must fit its columns. Received: kind={footer.metadata.kind!r}. "
+            f"{columns}"
+        )
+    if _item(a) != _item(b):
+        raise ValueError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
+    if not (pa.types.is_integer(label) or pa.types.is_boolean(label)):
+        raise ValueError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
+    if "weight" in schema.names:
+        weight = schema.field("weight").type
+        if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
+            raise ValueError(f"{name}: column 'weight' must hold numbers. {columns}")
+
+
+def _describe(schema: pa.Schema) -> dict[str, Any]:
+    kind, shape, dtype = _item(schema.field("a").type)
+    return {
+        "kind": kind,
+        "item_shape": shape,
+        "item_dtype": dtype,
+        "has_weight": "weight" in schema.names,
+        "has_groups": {"group_a", "group_b"} <= set(schema.names),
+    }
+
+
+def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
+    if isinstance(item, pa.FixedShapeTensorType):
+        return "image", shape_of(item), np.dtype(item.value_type.to_pandas_dtype()).name
+    return kind_of(item), (), "str"
+
+
+def _check_agreement(first_name: str, first: _Footer, name: str, footer: _Footer) -> None:
+    """Refuses files that cannot be one dataset; the names and bounds of text types may differ."""
+    ours, theirs = _describe(first.schema), _describe(footer.schema)
+    for metadata, facts in ((first.metadata, ours), (footer.metadata, theirs)):
+        facts["alphabet"] = metadata.alphabet if metadata else None
+        facts["run_length"] = metadata.run_length if metadata else 1
+    for fact, value in theirs.items():
+        if value != ours[fact]:
+            raise ValueError(
+                f"All files of a dataset must agree. Received: {fact}={value!r} in {name}, "
+                f"{fact}={ours[fact]!r} in {first_name}."
+            )
+
+
+def _type_name(item: pa.DataType) -> str:
+    if isinstance(item, pa.FixedShapeTensorType):
+        return f"fixed_shape_tensor of {item.value_type}, shape {list(item.shape)}"
+    return str(item)

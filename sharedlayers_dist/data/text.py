@@ -1,0 +1,131 @@
+"""Texts to character ids, vectorised, straight from Arrow's buffers.
+
+A text is a row of `length` ids: 0 is padding or a character outside the alphabet (a zero row of
+the notebook's matrix), k in 1..256 is column k - 1 of the alphabet. A character is a Unicode code
+point. Texts stand at the end of the row, as `keras.utils.pad_sequences` puts them by default; of
+a text longer than `length` the last `length` characters are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sharedlayers_dist.data.schema import TEXT_LENGTH
+
+NUM_CODE_POINTS = 0x110000
+_CONTINUATION = 0b1000_0000  # The two highest bits of every byte of a character but its first.
+_ROWS_AT_ONCE = 4096  # Few enough for the intermediate arrays to stay in the processor's cache.
+
+
+def encode_text(
+    texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
+) -> NDArray[np.uint16]:
+    """Character ids of `texts`, shape `(len(texts), length)`; a null is an empty text.
+
+    Args:
+        texts: Strings in any of Arrow's layouts; slices are honoured.
+        alphabet: The characters with the ids 1, 2, ...
+        length: Ids of a row.
+
+    Raises:
+        ValueError: for bytes that are not UTF-8, which Parquet does not rule out.
+    """
+    return encode_and_count_cut(texts, alphabet, length)[0]
+
+
+def encode_and_count_cut(
+    texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
+) -> tuple[NDArray[np.uint16], int]:
+    """What `encode_text` gives, and how many texts lost their beginning for being too long."""
+    num_cut = 0
+    table = _table_of_ids(alphabet)
+    ids = np.zeros((len(texts), length), np.uint16)
+    row = 0
+    for chunk in _iter_chunks(texts):
+        code_points, lengths = decode_text(chunk)
+        _fill(ids[row : row + lengths.size], table[code_points], lengths)
+        row += lengths.size
+        num_cut += int(np.count_nonzero(lengths > length))
+    return ids, num_cut
+
+
+def decode_text(texts: pa.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Code points of a string array, end to end, and the number of them in each text.
+
+    Returns:
+        Code points, shape `(all characters,)`, and lengths, shape `(len(texts),)`.
+
+    Raises:
+        ValueError: for bytes that are not UTF-8.
+    """
+    offsets, data = _buffers(texts)
+    first, stop = int(offsets[0]), int(offsets[-1])
+    utf8 = data[first:stop]
+    starts = offsets - first
+    lengths = np.diff(starts)
+    code_points = np.frombuffer(str(utf8, "utf-8").encode("utf-32-le"), np.uint32)
+    if code_points.size == len(utf8):  # ASCII: a character is a byte.
+        return code_points, lengths
+    is_first_byte = (np.frombuffer(utf8, np.uint8) & 0b1100_0000) != _CONTINUATION
+    is_used = lengths > 0
+    begins = starts[:-1][is_used]
+    if not is_first_byte[begins].all():
+        raise ValueError("a text begins within a character: the bytes are not UTF-8")
+    lengths[is_used] = np.add.reduceat(is_first_byte, begins, dtype=np.int64)
+    return code_points, lengths
+
+
+def count_characters(texts: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """How often each code point occurs in `texts`, shape `(0x110000,)`."""
+    counts = np.zeros(NUM_CODE_POINTS, np.int64)
+    for chunk in _iter_chunks(texts):
+        code_points, _ = decode_text(chunk)
+        if code_points.size:
+            of_chunk = np.bincount(code_points)
+            counts[: of_chunk.size] += of_chunk
+    return counts
+
+
+def _fill(ids: NDArray[np.uint16], values: NDArray[np.uint16], lengths: NDArray[np.int64]) -> None:
+    """Writes the `values` of texts of these `lengths`, end to end, to the ends of the rows."""
+    length = ids.shape[1]
+    if lengths.size and lengths.max() > length:
+        # Distance of each character from its text's end, the last one's being 1.
+        stops = np.repeat(np.cumsum(lengths), lengths)
+        values = values[stops - np.arange(values.size) <= length]
+        lengths = np.minimum(lengths, length)
+    ids[np.arange(length) >= (length - lengths)[:, None]] = values
+
+
+@lru_cache(maxsize=8)
+def _table_of_ids(alphabet: str) -> NDArray[np.uint16]:
+    """Id of every code point, shape `(0x110000,)`."""
+    table = np.zeros(NUM_CODE_POINTS, np.uint16)
+    table[[ord(character) for character in alphabet]] = np.arange(1, len(alphabet) + 1)
+    return table
+
+
+def _iter_chunks(texts: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
+    """The texts as short `string` or `large_string` arrays without nulls."""
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        texts = texts.cast(pa.large_string())  # Views and dictionaries.
+    if texts.null_count:
+        texts = texts.fill_null("")
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        for start in range(0, len(chunk), _ROWS_AT_ONCE):
+            yield chunk.slice(start, _ROWS_AT_ONCE)
+
+
+def _buffers(texts: pa.Array) -> tuple[NDArray[np.int64], memoryview]:
+    """Byte offsets, shape `(len(texts) + 1,)`, and the bytes they point into."""
+    _, offsets, data = texts.buffers()
+    dtype = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    if offsets is None or offsets.size == 0:  # Arrow's empty array may have no offsets.
+        return np.zeros(len(texts) + 1, np.int64), memoryview(b"")
+    bounds = np.frombuffer(offsets, dtype)[texts.offset : texts.offset + len(texts) + 1]
+    return bounds.astype(np.int64), memoryview(data if data is not None else b"")

@@ -1,0 +1,59 @@
+"""The alphabet of a training set."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sharedlayers_dist.data import index_dataset, make_alphabet, resolve_alphabet
+from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=8))
+def test_the_most_frequent_characters_come_first_and_ties_by_code_point(texts):
+    counts = Counter("".join(texts))
+    expected = sorted(counts, key=lambda character: (-counts[character], character))[:5]
+    assert make_alphabet([pa.array(texts, pa.string())], 5) == "".join(expected)
+
+
+def test_the_alphabet_depends_on_neither_the_order_nor_the_cut_of_the_texts():
+    texts = ["wer", "weiß", "é😀", "\0\0"]
+    alphabet = make_alphabet([pa.array(texts)])
+    assert alphabet == make_alphabet([pa.array([text]) for text in reversed(texts)])
+    assert alphabet == "\0ewirßé😀"
+
+
+def test_at_most_256_characters_are_taken():
+    every = "".join(chr(c) for c in range(0x100, 0x300))
+    assert make_alphabet([pa.array([every])]) == every[:256]
+
+
+def test_a_stored_alphabet_is_used_as_it_is(tmp_path):
+    index = index_dataset(write_dataset(tmp_path, [[5]], alphabet="zyx\0"))
+    assert resolve_alphabet(index) == "zyx\0"
+
+
+def test_without_a_stored_one_both_columns_of_all_files_are_counted(tmp_path):
+    for name, a in (("1", ["aaa"]), ("2", ["cc"])):
+        table = with_column(text_table(1), "a", a)
+        pq.write_table(with_column(table, "b", ["bb"]), tmp_path / f"{name}.parquet")
+    assert resolve_alphabet(index_dataset(str(tmp_path))) == "bac"
+
+
+def test_images_have_no_alphabet(tmp_path):
+    with pytest.raises(ValueError, match="whose items are images"):
+        resolve_alphabet(index_dataset(write_dataset(tmp_path, [[1]], image_table)))
+
+
+def test_a_file_damaged_within_is_named(tmp_path):
+    folder = write_dataset(tmp_path, [[500]])
+    index = index_dataset(folder)
+    file = tmp_path / "part-00000.parquet"
+    damaged = bytearray(file.read_bytes())
+    damaged[4:200] = bytes(196)
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"part-00000\.parquet cannot be read"):
+        resolve_alphabet(index)

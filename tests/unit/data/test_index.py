@@ -1,0 +1,201 @@
+"""What the footers of a dataset say, and what is refused."""
+
+import json
+import pickle
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sharedlayers_dist.data import DatasetIndex, index_dataset
+from sharedlayers_dist.data.schema import METADATA_KEY
+from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+
+
+def write(path, table):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return str(path.parent)
+
+
+def test_an_index_lists_files_and_row_groups_in_the_order_of_their_names(tmp_path):
+    write_dataset(tmp_path, [[3, 2], [], [4]])
+    index = index_dataset(str(tmp_path))
+    assert [f.name for f in index.files] == [f"part-0000{i}.parquet" for i in range(3)]
+    assert index.row_counts.tolist() == [3, 2, 4]
+    assert index.row_starts.tolist() == [0, 3, 5, 9]
+    assert index.num_rows == 9
+    assert (index.kind, index.item_shape, index.item_dtype) == ("text", (), "str")
+    assert (index.has_groups, index.has_weight) == (True, False)
+
+
+def test_an_index_tells_where_a_row_lies(tmp_path):
+    index = index_dataset(write_dataset(tmp_path, [[3, 2], [], [4]]))
+    places = [str(index.place_of_row(row)) for row in (0, 4, 5)]
+    assert places == [
+        f"{tmp_path}/part-00000.parquet, row group 0, row 0",
+        f"{tmp_path}/part-00000.parquet, row group 1, row 1",
+        f"{tmp_path}/part-00002.parquet, row group 0, row 0",
+    ]
+
+
+def test_images_have_a_shape_and_a_type(tmp_path):
+    index = index_dataset(write_dataset(tmp_path, [[2]], image_table))
+    assert (index.kind, index.item_shape, index.item_dtype) == ("image", (3, 2, 1), "uint8")
+
+
+def test_an_index_survives_pickle_and_json(tmp_path):
+    index = index_dataset(write_dataset(tmp_path, [[3], [4]], alphabet='a"\0é😀'))
+    assert pickle.loads(pickle.dumps(index)) == index
+    again = DatasetIndex.from_json(json.loads(json.dumps(index.to_json())))
+    assert again == index
+    assert again.fingerprint == index.fingerprint
+
+
+def test_the_fingerprint_changes_with_names_and_rows_but_not_with_the_place(tmp_path):
+    first = index_dataset(write_dataset(tmp_path / "x", [[3], [4]]))
+    moved = index_dataset(write_dataset(tmp_path / "y", [[3], [4]]))
+    other = index_dataset(write_dataset(tmp_path / "z", [[3, 4]]))
+    assert first.fingerprint == moved.fingerprint != other.fingerprint
+    (tmp_path / "y" / "part-00001.parquet").rename(tmp_path / "y" / "part-00002.parquet")
+    assert index_dataset(moved.uri).fingerprint != first.fingerprint
+
+
+def test_folders_within_folders_are_read_and_hidden_names_are_not(tmp_path):
+    for name in ("x/1.parquet", "2.PARQUET", ".hidden.parquet", "_temporary/3.parquet"):
+        write(tmp_path / name, text_table(2))
+    (tmp_path / "README.md").write_text("no data")
+    (tmp_path / "_SUCCESS").touch()
+    assert [f.name for f in index_dataset(str(tmp_path)).files] == ["2.PARQUET", "x/1.parquet"]
+
+
+def test_a_dataset_below_a_hidden_folder_is_read(tmp_path):
+    assert index_dataset(write_dataset(tmp_path / ".cache" / "pairs", [[2]])).num_rows == 2
+
+
+def test_a_single_file_may_have_any_name(tmp_path):
+    write(tmp_path / "pairs.data", text_table(2))
+    assert index_dataset(str(tmp_path / "pairs.data")).files[0].name == "pairs.data"
+
+
+def test_a_file_uri_is_the_same_dataset_as_its_path(tmp_path):
+    path = write_dataset(tmp_path, [[3], [4]])
+    by_uri = index_dataset(f"file://{path}")
+    assert by_uri.files == index_dataset(path).files
+    assert by_uri.fingerprint == index_dataset(path + "/").fingerprint
+
+
+@pytest.mark.parametrize("label", [pa.bool_(), pa.uint8(), pa.int64()])
+@pytest.mark.parametrize("text", [pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_datasets_of_other_programs_are_read(tmp_path, label, text):
+    table = pa.table(
+        {
+            "label": pa.array([1, 0]).cast(label),
+            "b": pa.array(["x", "y"]).cast(text),
+            "extra": [1.5, 2.5],
+            "a": pa.array(["v", "w"]).cast(text),
+        }
+    )
+    index = index_dataset(write(tmp_path / "1.parquet", table))
+    assert (index.kind, index.metadata, index.has_groups) == ("text", None, False)
+
+
+def test_files_may_store_texts_differently(tmp_path):
+    write(tmp_path / "1.parquet", text_table(2))
+    table = with_column(text_table(2), "a", ["x", "y"], pa.large_string())
+    write(tmp_path / "2.parquet", with_column(table, "b", ["x", "y"], pa.large_string()))
+    assert index_dataset(str(tmp_path)).num_rows == 4
+
+
+TEXT = text_table(2)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TEXT.drop_columns("label"), r"needs one column named 'label'\. Its columns: a \(string\)"),
+        (TEXT.drop_columns("a"), "needs one column named 'a'"),
+        (with_column(TEXT, "a", [1, 2]), r"column 'a' must hold text .* a \(int64\)"),
+        (with_column(TEXT, "b", image_table(2)["b"].combine_chunks()), "must have the same type"),
+        (with_column(TEXT, "label", [0.0, 1.0]), r"'label' must be of an integer .*label \(double"),
+        (with_column(TEXT, "label", ["0", "1"]), r"'label' must be of an integer"),
+        (with_column(TEXT, "weight", ["1", "2"]), "'weight' must hold numbers"),
+        (TEXT.replace_schema_metadata({METADATA_KEY: b"{"}), "metadata under 'sharedlayers'"),
+        (TEXT.replace_schema_metadata({METADATA_KEY: b'{"size": 1}'}), "metadata under"),
+        (
+            TEXT.replace_schema_metadata({METADATA_KEY: b'{"kind": "text", "run_length": 0}'}),
+            r"at least 1\. Received: run_length=0",
+        ),
+        (
+            TEXT.replace_schema_metadata({METADATA_KEY: b'{"kind": "image"}'}),
+            r"metadata must fit its columns\. Received: kind='image'",
+        ),
+    ],
+)
+def test_a_file_with_unusable_columns_is_refused_in_one_line(tmp_path, table, message):
+    write(tmp_path / "1.parquet", table)
+    with pytest.raises(ValueError, match=message) as refused:
+        index_dataset(str(tmp_path))
+    assert "1.parquet" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (image_table(2), "kind='image' in .*/2.parquet, kind='text' in .*/1.parquet"),
+        (with_column(TEXT, "weight", [1.0, 2.0]), "has_weight=True in .*/2.parquet"),
+        (
+            text_table(2, alphabet="ab"),
+            "alphabet='ab' in .*/2.parquet, alphabet=None in .*/1.parquet",
+        ),
+        (
+            text_table(2, run_length=8),
+            "run_length=8 in .*/2.parquet, run_length=1 in .*/1.parquet",
+        ),
+    ],
+)
+def test_files_that_disagree_are_refused(tmp_path, second, message):
+    write(tmp_path / "1.parquet", TEXT)
+    write(tmp_path / "2.parquet", second)
+    with pytest.raises(ValueError, match=message):
+        index_dataset(str(tmp_path))
+
+
+def test_images_of_two_shapes_are_refused(tmp_path):
+    write(tmp_path / "1.parquet", image_table(2, shape=(3, 2, 1)))
+    write(tmp_path / "2.parquet", image_table(2, shape=(2, 3, 1)))
+    with pytest.raises(ValueError, match=r"item_shape=\(2, 3, 1\) in .*/2.parquet"):
+        index_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, -1])
+def test_a_truncated_file_is_named(tmp_path, keep):
+    write(tmp_path / "1.parquet", TEXT)
+    write(tmp_path / "2.parquet", TEXT)
+    whole = (tmp_path / "2.parquet").read_bytes()
+    (tmp_path / "2.parquet").write_bytes(whole[:keep])
+    with pytest.raises(ValueError, match=r"/2\.parquet cannot be read as Parquet") as refused:
+        index_dataset(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "missing", "no such dataset: .*missing"),
+        (lambda p: p, "at least one file named"),
+        (lambda p: write_dataset(p, [[0], []]), "0 rows"),
+        (lambda p: "s4://bucket/x", "Received: 's4://bucket/x'"),
+    ],
+)
+def test_a_dataset_without_pairs_is_refused(tmp_path, make, message):
+    with pytest.raises(ValueError, match=message):
+        index_dataset(str(make(tmp_path)))
+
+
+def test_a_thousand_footers_are_read(tmp_path):
+    write_dataset(tmp_path, [[1]] * 1000)
+    index = index_dataset(str(tmp_path))
+    assert index.row_counts.tolist() == [1] * 1000
+    assert index.file_of_group(999)[0].name == "part-00999.parquet"

@@ -1,0 +1,56 @@
+"""Datasets on S3: a real server on this machine, asked through pyarrow's own client."""
+
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from sharedlayers_dist.data import PairReader, index_dataset, resolve_alphabet
+from sharedlayers_dist.data.files import hide_secrets
+from sharedlayers_dist.world import World
+from tests.object_store import make_bucket, make_uri
+from tests.unit.data.samples import write_dataset
+
+
+@pytest.fixture(scope="module")
+def uri(object_store, tmp_path_factory):
+    """A dataset of two files in a bucket."""
+    local = write_dataset(tmp_path_factory.mktemp("local"), [[7, 5], [9]], alphabet="ab0123456789")
+    store = make_bucket("pairs", object_store)
+    fs.copy_files(local, "pairs/train", destination_filesystem=store)
+    return make_uri("pairs/train", object_store)
+
+
+def test_a_dataset_in_a_bucket_is_read_like_a_folder(uri):
+    index = index_dataset(uri)
+    assert [file.name for file in index.files] == ["part-00000.parquet", "part-00001.parquet"]
+    reader = PairReader(
+        index,
+        alphabet=resolve_alphabet(index),
+        batch_size=4,
+        seed=0,
+        num_streams=4,
+        world=World(rank=1, size=2),
+    )
+    rows = np.concatenate([batch.rows for batch in reader.batches(0)])
+    planned = [step.rows for step in reader.plan(0).iter_steps(rank=1, size=2)]
+    assert rows[rows >= 0].tolist() == np.concatenate(planned).tolist()
+
+
+@pytest.mark.parametrize("path", ["pairs/missing", "no-such-bucket/train"])
+def test_what_is_not_there_is_said_without_the_secret(uri, object_store, path):
+    with pytest.raises(ValueError, match=f"no such dataset: s3://\\*\\*\\*@{path}") as refused:
+        index_dataset(make_uri(path, object_store))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("s3://bucket/x@y", "s3://bucket/x@y"),
+        ("gs://anonymous@bucket/x", "gs://***@bucket/x"),
+        ("/a/path:with@signs", "/a/path:with@signs"),
+    ],
+)
+def test_secrets_in_a_uri_are_hidden(uri, shown):
+    assert hide_secrets(uri) == shown
