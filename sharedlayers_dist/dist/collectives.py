@@ -1,0 +1,135 @@
+"""Exchanging plain values between the ranks, outside of any graph.
+
+Every function must be called by all ranks, in the same order. With one rank each returns at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from sharedlayers_dist.dist import runtime
+
+_T = TypeVar("_T")
+_CHUNK_BYTES = 64 * 2**20
+"""Largest buffer that is broadcast at once; it bounds the extra memory."""
+
+
+def broadcast_object(value: _T, *, root: int = 0) -> _T:
+    """Returns rank `root`'s `value`, pickled, on every rank."""
+    if runtime.size() == 1:
+        return value
+    horovod = runtime.horovod_module()
+    return horovod.broadcast_object(value, root_rank=root, name="sharedlayers_dist.broadcast")
+
+
+def allgather_object(value: _T) -> list[_T]:
+    """Returns every rank's `value`, pickled, in the order of ranks."""
+    if runtime.size() == 1:
+        return [value]
+    return runtime.horovod_module().allgather_object(value, name="sharedlayers_dist.allgather")
+
+
+def allreduce_sum(arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Returns the sum over ranks of each of `arrays`, whose shapes must be the same everywhere.
+
+    Floating point is added in float64, integers and booleans in int64; so are the results.
+    """
+    sums = [np.asarray(array) for array in arrays]
+    sums = [a.astype(np.float64 if a.dtype.kind == "f" else np.int64) for a in sums]
+    if runtime.size() == 1:
+        return sums
+    horovod = runtime.horovod_module()
+    for dtype in (np.float64, np.int64):
+        chosen = [i for i, a in enumerate(sums) if a.dtype == dtype]
+        if not chosen:
+            continue
+        packed = np.concatenate([sums[i].ravel() for i in chosen])
+        name = f"sharedlayers_dist.sum.{np.dtype(dtype)}"
+        total = horovod.allreduce(tf.constant(packed), op=horovod.Sum, name=name).numpy()
+        ends = np.cumsum([sums[i].size for i in chosen])[:-1]
+        for i, part in zip(chosen, np.split(total, ends), strict=True):
+            sums[i] = part.reshape(sums[i].shape)
+    return sums
+
+
+def broadcast_arrays(arrays: Sequence[np.ndarray], *, root: int = 0) -> list[np.ndarray]:
+    """Returns rank `root`'s arrays, bit by bit; shapes and dtypes must be the same everywhere."""
+    if runtime.size() == 1:
+        return list(arrays)
+    horovod = runtime.horovod_module()
+    packed = [np.frombuffer(np.ascontiguousarray(a).tobytes(), np.uint8) for a in arrays]
+    sent = np.concatenate(packed) if packed else np.empty(0, np.uint8)
+    chunks = [
+        horovod.broadcast(
+            tf.constant(sent[start : start + _CHUNK_BYTES]), root, name="sharedlayers_dist.bytes"
+        ).numpy()
+        for start in range(0, sent.size, _CHUNK_BYTES)
+    ]
+    received = np.concatenate(chunks) if chunks else sent
+    ends = np.cumsum([p.size for p in packed])[:-1]
+    return (
+        [
+            np.frombuffer(part.tobytes(), a.dtype).reshape(a.shape)
+            for part, a in zip(np.split(received, ends), arrays, strict=True)
+        ]
+        if packed
+        else []
+    )
+
+
+def allgather_array(array: np.ndarray) -> np.ndarray:
+    """Returns every rank's `array`, `(ranks, *shape)`; shape and dtype must be the same everywhere.
+
+    The dtype must be one that Horovod gathers: integers of 32 or 64 bits, or floating point.
+    """
+    if runtime.size() == 1:
+        return array[None]
+    gathered = runtime.horovod_module().allgather(
+        tf.constant(array[None]), name=f"sharedlayers_dist.gather.{array.dtype}"
+    )
+    return gathered.numpy()
+
+
+def barrier() -> None:
+    """Returns once every rank has come here."""
+    allreduce_sum([np.zeros((), np.int64)])
+
+
+class AgreedValueError(ValueError):
+    """A ValueError that every rank raises, so that one can speak for all."""
+
+    is_agreed = True
+
+
+class AgreedRuntimeError(RuntimeError):
+    """A RuntimeError that every rank raises, so that one can speak for all."""
+
+    is_agreed = True
+
+
+def raise_on_all_ranks(error: BaseException | None) -> None:
+    """Raises on every rank if any rank has an `error`; otherwise returns.
+
+    The error of the lowest rank that has one is raised, and names that rank.
+
+    Raises:
+        AgreedValueError: if that error is a ValueError: it says what a user gave.
+        AgreedRuntimeError: if it is of any other type.
+    """
+    if runtime.size() == 1:
+        if error is not None:
+            raise error
+        return
+    own = None
+    if error is not None:
+        kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+        own = (isinstance(error, ValueError), f"{kind}{error}")
+    for rank, one in enumerate(allgather_object(own)):
+        if one is not None:
+            is_value_error, text = one
+            kind_of_error = AgreedValueError if is_value_error else AgreedRuntimeError
+            raise kind_of_error(f"Rank {rank}: {text}") from error

@@ -1,0 +1,257 @@
+"""Joining the run: which rank this is, what Horovod must be able to do, which GPU is whose."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+from sharedlayers_dist.dist.stall import StallWatch
+from sharedlayers_dist.world import World
+
+STALL_LIMIT_SECONDS = 100
+"""How long a collective waits for a rank that does not come, before every rank gets an error."""
+
+_REBUILD = "Build Horovod again with `launch/setup.sh`, or as docs/keras3-horovod.md describes."
+
+_world: World | None = None
+_horovod: ModuleType | None = None
+_stall_watch: StallWatch | None = None
+
+
+def launched_size(environment: Mapping[str, str] = os.environ) -> int:
+    """Returns how many ranks a launcher started, by what it put into the environment; 1 if none.
+
+    `horovodrun` and the Ray backend set `HOROVOD_SIZE`; Open MPI and MPICH have names of their own.
+    """
+    for name in ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if environment.get(name):
+            return int(environment[name])
+    return 1
+
+
+def init(
+    *,
+    require_gpu: bool = False,
+    require_nccl: bool = False,
+    stall_limit_seconds: int = STALL_LIMIT_SECONDS,
+    process_sets: Any = None,
+) -> World:
+    """Joins the run that a launcher started; call it once, before anything uses a GPU.
+
+    Without a launcher, or with one rank, this is a single process, Horovod need not be installed,
+    and everything else in this package does nothing.
+
+    Each rank takes one GPU, that of its local rank, and lets its memory grow.
+
+    Args:
+        require_gpu: Whether a rank without a GPU is an error.
+        require_nccl: Whether a Horovod that cannot reduce over NCCL is an error.
+        stall_limit_seconds: How long a step waits for a rank that does not come before all ranks
+            get an error. The environment's `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` wins over it. It
+            must be longer than anything that one rank does alone while the others wait, such as
+            writing a checkpoint.
+        process_sets: Handed on to `horovod.tensorflow.init`.
+
+    Returns:
+        This process's place among all.
+
+    Raises:
+        ValueError: if `stall_limit_seconds` is less than 2.
+        RuntimeError: if Horovod or something asked for is missing; the message names it.
+    """
+    global _world, _horovod, _stall_watch
+    if _world is not None:
+        return _world
+    if stall_limit_seconds < 2:
+        raise ValueError(
+            "`stall_limit_seconds` must be at least 2. Received: "
+            f"stall_limit_seconds={stall_limit_seconds}."
+        )
+    if launched_size() == 1:
+        if require_gpu:
+            _require_gpu(tf.config.list_physical_devices("GPU"))
+        _world = World()
+        return _world
+    horovod = import_horovod()
+    if require_nccl and not horovod.nccl_built():
+        raise RuntimeError(
+            "NCCL was asked for, but this Horovod was built without it. Received: "
+            "require_nccl=True. Build it with `launch/setup.sh --gpu`."
+        )
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, stall_limit_seconds // 2)))
+    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_limit_seconds))
+    limit = int(os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"])
+    horovod.init(process_sets=process_sets)
+    world = World(
+        rank=horovod.rank(),
+        size=horovod.size(),
+        local_rank=horovod.local_rank(),
+        local_size=horovod.local_size(),
+    )
+    _pin_gpu(world, require_gpu)
+    _world, _horovod = world, horovod
+    if limit > 0:
+        _stall_watch = StallWatch(limit, horovod.shutdown)
+    return world
+
+
+def shutdown() -> None:
+    """Leaves the run; `init` may join another one afterwards."""
+    global _world, _horovod, _stall_watch
+    if _horovod is not None:
+        _horovod.shutdown()
+    _world, _horovod, _stall_watch = None, None, None
+
+
+def world() -> World:
+    """Returns this process's place; a single process needs no `init` before it.
+
+    Raises:
+        RuntimeError: if several ranks were launched and `init` has not been called: without it
+            each rank would train alone, and nothing would say so.
+    """
+    if _world is not None:
+        return _world
+    if launched_size() > 1:
+        raise RuntimeError(
+            "Several ranks were started, so `sharedlayers_dist.dist.init()` must be called before "
+            f"anything else of `dist`. Received: {launched_size()} ranks, no call of init()."
+        )
+    return World()
+
+
+def rank() -> int:
+    """Returns this process's index among all."""
+    return world().rank
+
+
+def size() -> int:
+    """Returns the number of processes."""
+    return world().size
+
+
+def horovod_module() -> ModuleType:
+    """Returns `horovod.tensorflow`; only to be asked for when there are several ranks."""
+    if _horovod is None:
+        raise RuntimeError("Horovod is not running. Call `sharedlayers_dist.dist.init()` first.")
+    return _horovod
+
+
+def watch_step() -> AbstractContextManager[None]:
+    """Watches that the step within does not wait for ever, if there are several ranks."""
+    return nullcontext() if _stall_watch is None else _stall_watch.watch_step()
+
+
+def import_horovod() -> ModuleType:
+    """Imports `horovod.tensorflow`, or says what is missing.
+
+    Raises:
+        RuntimeError: if Horovod is not installed, has no TensorFlow part, or was built for
+            another TensorFlow.
+    """
+    started = f"{launched_size()} ranks were started"
+    try:
+        distribution = importlib.metadata.distribution("horovod")
+    except importlib.metadata.PackageNotFoundError:
+        raise RuntimeError(
+            f"{started}, but Horovod is not installed in this environment. {_REBUILD}"
+        ) from None
+    built_for = _built_for(Path(str(distribution.locate_file("horovod"))))
+    if built_for not in ("", tf.__version__):
+        raise RuntimeError(
+            f"{started}, but Horovod was built for TensorFlow {built_for}. Received: "
+            f"tensorflow.__version__={tf.__version__}. {_REBUILD}"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import horovod.tensorflow as module
+    except Exception as e:  # Whatever the loader of a shared library raises.
+        raise RuntimeError(
+            f"{started}, but Horovod's part for TensorFlow cannot be loaded: "
+            f"{str(e).splitlines()[0]} {_REBUILD}"
+        ) from e
+    if not (module.gloo_built() or module.mpi_built()):
+        raise RuntimeError(
+            f"{started}, but Horovod was built with neither Gloo nor MPI, which its ranks need to "
+            f"find each other. {_REBUILD}"
+        )
+    return module
+
+
+def _built_for(package: Path) -> str:
+    """Returns the TensorFlow version that Horovod was built for, or "" if it does not say."""
+    try:
+        return str(json.loads((package / "metadata.json").read_text()).get("tensorflow", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def gpu_of_local_rank(
+    local_rank: int, local_size: int, num_gpus: int, *, is_restricted: bool
+) -> int | None:
+    """Returns the index of the GPU that a rank takes among those it sees; None without any.
+
+    Args:
+        local_rank: The rank's index on its host.
+        local_size: Ranks on the host.
+        num_gpus: GPUs that this process sees.
+        is_restricted: Whether the launcher already chose GPUs for this process alone, as Ray does
+            with `CUDA_VISIBLE_DEVICES`.
+
+    Raises:
+        RuntimeError: if there are fewer GPUs than ranks on the host.
+    """
+    if num_gpus == 0:
+        return None
+    if num_gpus >= local_size:
+        return local_rank
+    if num_gpus == 1 and is_restricted:
+        return 0
+    raise RuntimeError(
+        "Every rank needs a GPU of its own. Received: "
+        f"local_size={local_size}, num_gpus={num_gpus}. Start at most {num_gpus} ranks on this "
+        'host, or hide the GPUs with CUDA_VISIBLE_DEVICES="".'
+    )
+
+
+def _pin_gpu(world: World, require_gpu: bool) -> None:
+    """Makes the rank's GPU the only visible one, with growing memory."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if require_gpu:
+        _require_gpu(gpus)
+    index = gpu_of_local_rank(
+        world.local_rank,
+        world.local_size,
+        len(gpus),
+        is_restricted="CUDA_VISIBLE_DEVICES" in os.environ,
+    )
+    if index is None:
+        return
+    try:
+        tf.config.set_visible_devices(gpus[index], "GPU")
+        tf.config.experimental.set_memory_growth(gpus[index], True)
+    except RuntimeError as e:
+        raise RuntimeError(
+            "A rank's GPU must be chosen before TensorFlow uses any. Call "
+            "`sharedlayers_dist.dist.init()` before anything that makes a tensor."
+        ) from e
+
+
+def _require_gpu(gpus: list[Any]) -> None:
+    """Raises RuntimeError if there is no GPU."""
+    if not gpus:
+        raise RuntimeError(
+            "A GPU was asked for, but TensorFlow sees none on this host. Received: "
+            "require_gpu=True. Check the driver, CUDA_VISIBLE_DEVICES, and that TensorFlow was "
+            "installed as tensorflow[and-cuda]."
+        )

@@ -1,0 +1,144 @@
+"""What the binding costs per step, against Horovod's bare grouped reduction of the same tensors.
+
+Run `python -m tests.benchmarks.binding`; it starts two ranks over Gloo on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sharedlayers_dist import dist
+
+MODELS = {
+    "82 thousand weights": [(256, 256), (64, 256), (256,), (128, 1), (1,)],
+    "20 million weights": [(1024, 4096), (4096, 2048), (2048, 3072), (3072, 256), (256, 1024)],
+}
+ROUNDS, STEPS = 15, 12
+ROWS = 128
+
+
+def make_step(shapes: list[tuple[int, ...]], *, is_bare: bool) -> tuple[Callable[[], None], Any]:
+    """Returns a function that makes one step, and the optimizer."""
+    variables = [keras.Variable(np.zeros(s, "float32")) for s in shapes]
+    gradients = [
+        tf.Variable(np.random.default_rng(0).normal(size=s), dtype="float32") for s in shapes
+    ]
+    rows = tf.Variable(ROWS)
+    optimizer = keras.optimizers.SGD(1e-3)
+    if is_bare:
+        import horovod.tensorflow as hvd
+    else:
+        optimizer = dist.DistributedOptimizer(optimizer)
+    optimizer.build(variables)
+
+    @tf.function
+    def step() -> None:
+        local = [g.read_value() for g in gradients]
+        if is_bare:
+            reduced = hvd.grouped_allreduce(local, op=hvd.Average)
+            optimizer.apply(reduced, variables)
+        else:
+            with dist.local_batch(rows.read_value()):
+                optimizer.apply(local, variables)
+
+    return step, step.get_concrete_function().graph
+
+
+def count_reductions(graph: Any) -> tuple[int, int]:
+    """Returns Horovod's operations in every step, and those only where batches are unequal."""
+    always = [op for op in graph.get_operations() if op.type.startswith("Horovod")]
+    in_branches = [
+        node
+        for function in graph.as_graph_def().library.function
+        for node in function.node_def
+        if node.op.startswith("Horovod")
+    ]
+    return len(always), len(in_branches)
+
+
+def time_steps(step: Callable[[], None], steps: int = STEPS) -> float:
+    """Returns milliseconds per step."""
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - started) / steps * 1e3
+
+
+def compare(name: str, shapes: list[tuple[int, ...]]) -> None:
+    """Prints the cost of a step of the binding, and of a bare one, in turns."""
+    bare, _ = make_step(shapes, is_bare=True)
+    own, graph = make_step(shapes, is_bare=False)
+    always, in_branches = count_reductions(graph)
+    pairs = []
+    for step in (bare, own):
+        time_steps(step)
+    for number in range(ROUNDS):
+        order = (bare, own) if number % 2 else (own, bare)
+        times = {step: time_steps(step) for step in order}
+        pairs.append((times[bare], times[own]))
+    ratio = statistics.median(b / a for a, b in pairs)
+    if dist.rank() == 0:
+        print(
+            f"{name}: bare {statistics.median(a for a, _ in pairs):.2f} ms, "
+            f"binding {statistics.median(b for _, b in pairs):.2f} ms, ratio {ratio:.3f}; "
+            f"reductions per step {always}, {in_branches} more where batches are unequal",
+            flush=True,
+        )
+
+
+def measure_callbacks(name: str, units: int) -> None:
+    """Prints what one comparison of the guard and one exact epoch of metrics cost."""
+    inputs = keras.Input((1024,))
+    x = keras.layers.Dense(units, activation="relu")(inputs)
+    x = keras.layers.Dense(units, activation="relu")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(x))
+    model.compile(
+        dist.DistributedOptimizer(keras.optimizers.Adam()),
+        "binary_crossentropy",
+        metrics=["accuracy", keras.metrics.AUC()],
+    )
+    dist.prepare(model)
+    data = np.ones((ROWS, 1024), "float32"), np.ones((ROWS, 1), "float32")
+    model.train_on_batch(*data)
+    guard = dist.ReplicaGuard(every=1)
+    guard.set_model(model)
+    guard.on_train_begin()
+    guard.on_train_batch_end(0)
+    step = statistics.median(time_steps(lambda: model.train_on_batch(*data), 3) for _ in range(5))
+    check = statistics.median(time_steps(lambda: guard.on_train_batch_end(0), 3) for _ in range(5))
+    exact = statistics.median(time_steps(lambda: dist.exact_metrics(model), 3) for _ in range(5))
+    if dist.rank() == 0:
+        every = dist.ReplicaGuard()._every
+        print(
+            f"{name}, Adam, {ROWS} rows: step {step:.1f} ms; one comparison of the guard "
+            f"{check:.1f} ms, {check / step / every:.3%} of the time at every {every} steps; "
+            f"exact metrics {exact:.1f} ms per epoch",
+            flush=True,
+        )
+
+
+def main() -> None:
+    if "HOROVOD_SIZE" not in os.environ:
+        from tests.distributed.launcher import run_ranks
+
+        print(run_ranks("tests.benchmarks.binding", 2, timeout=600)[0].output)
+        return
+    dist.init()
+    keras.utils.set_random_seed(0)
+    for name, shapes in MODELS.items():
+        count = sum(int(np.prod(s)) for s in shapes)
+        compare(f"{name} ({count})", shapes)
+    measure_callbacks("82 thousand weights", 72)
+    measure_callbacks("20 million weights", 4000)
+
+
+if __name__ == "__main__":
+    main()

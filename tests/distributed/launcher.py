@@ -1,0 +1,168 @@
+"""Starts real Horovod ranks over Gloo on this machine, with a time limit, and reaps them.
+
+`run_ranks` does what `horovodrun -np N` does, without its checks of hosts and network interfaces,
+which take seconds: it serves Gloo's rendezvous itself and gives each rank its place by environment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+from horovod.runner.http.http_server import RendezvousServer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECONDS_AFTER_FIRST_FAILURE = 20.0
+"""How long the other ranks may take to notice that one has failed, unless a test says more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankResult:
+    """How one rank ended."""
+
+    rank: int
+    returncode: int
+    output: str
+    """Standard output and standard error, interleaved."""
+    seconds: float
+    """From the start of the ranks to the end of this one."""
+
+
+@contextmanager
+def _rendezvous(num_ranks: int) -> Iterator[list[dict[str, str]]]:
+    """Serves Gloo's rendezvous; yields each rank's environment variables."""
+    plan = get_host_assignments(parse_hosts(f"localhost:{num_ranks}"), num_ranks)
+    server = RendezvousServer(verbose=0)
+    port = server.start()
+    try:
+        server.init(plan)
+        yield [
+            {
+                "HOROVOD_HOSTNAME": "localhost",
+                "HOROVOD_RANK": str(slot.rank),
+                "HOROVOD_SIZE": str(slot.size),
+                "HOROVOD_LOCAL_RANK": str(slot.local_rank),
+                "HOROVOD_LOCAL_SIZE": str(slot.local_size),
+                "HOROVOD_CROSS_RANK": str(slot.cross_rank),
+                "HOROVOD_CROSS_SIZE": str(slot.cross_size),
+                "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
+                "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
+                "HOROVOD_GLOO_IFACE": "lo",
+                "HOROVOD_CONTROLLER": "gloo",
+                "HOROVOD_CPU_OPERATIONS": "gloo",
+            }
+            for slot in plan
+        ]
+    finally:
+        server.stop()
+        server._httpd.server_close()
+
+
+def run_ranks(
+    module: str,
+    num_ranks: int,
+    *args: object,
+    timeout: float = 150.0,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    while_running: Callable[[list[subprocess.Popen[bytes]]], None] | None = None,
+    seconds_after_first_failure: float = SECONDS_AFTER_FIRST_FAILURE,
+) -> list[RankResult]:
+    """Runs `python -m module *args` as `num_ranks` Horovod ranks (or one process without Horovod).
+
+    Args:
+        module: Module below the repository's root, e.g. `tests.distributed.workers.train`; or a
+            path ending in `.py`.
+        num_ranks: 1 starts one plain process with no variable of Horovod set.
+        *args: Command line of every rank; each is turned into a string.
+        timeout: Seconds after which all ranks are killed and the test fails.
+        env: Further variables of every rank.
+        check: Whether a rank's exit code other than 0 fails the test. If not, ranks that outlive
+            one that failed are killed, and have the exit code -9.
+        while_running: Called with the processes once all are started, e.g. to kill one.
+        seconds_after_first_failure: How long the others may outlive the first rank that fails.
+
+    Returns:
+        How each rank ended, in the order of ranks.
+    """
+    command = [sys.executable, *([module] if module.endswith(".py") else ["-m", module])]
+    command += [str(arg) for arg in args]
+    base = {key: value for key, value in os.environ.items() if not key.startswith("HOROVOD_")}
+    base |= {
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    base |= env or {}
+    with ExitStack() as stack:
+        places = stack.enter_context(_rendezvous(num_ranks)) if num_ranks > 1 else [{}]
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in places]
+        started = time.monotonic()
+        processes = [
+            subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=base | place,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            for place, output in zip(places, outputs, strict=True)
+        ]
+        try:
+            if while_running is not None:
+                while_running(processes)
+            ended = _wait(processes, started, timeout, seconds_after_first_failure)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        results = []
+        for rank, (process, output) in enumerate(zip(processes, outputs, strict=True)):
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+            results.append(
+                RankResult(
+                    rank=rank,
+                    returncode=process.returncode,
+                    output=text,
+                    seconds=ended.get(rank, time.monotonic() - started),
+                )
+            )
+    hung = [r.rank for r in results if r.rank not in ended]
+    failed = any(r.returncode for r in results if r.rank in ended)
+    if (hung and not failed) or (check and (hung or failed)):
+        tails = "\n".join(
+            f"--- rank {r.rank}, exit code {r.returncode} ---\n{r.output[-6000:]}" for r in results
+        )
+        kind = f"ranks {hung} did not end in time" if hung else "a rank failed"
+        raise AssertionError(f"{module} with {num_ranks} ranks: {kind}.\n{tails}")
+    return results
+
+
+def _wait(
+    processes: list[subprocess.Popen[bytes]], started: float, timeout: float, grace: float
+) -> dict[int, float]:
+    """Waits for all; returns each ended rank's seconds since `started`."""
+    ended: dict[int, float] = {}
+    deadline = started + timeout
+    while len(ended) < len(processes) and time.monotonic() < deadline:
+        for rank, process in enumerate(processes):
+            if rank not in ended and process.poll() is not None:
+                ended[rank] = time.monotonic() - started
+                if process.returncode:
+                    deadline = min(deadline, time.monotonic() + grace)
+        time.sleep(0.05)
+    return ended

@@ -1,0 +1,143 @@
+"""Everything the binding does, on real ranks; the checks themselves are in `workers/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.environments import without_packages
+from tests.distributed.launcher import REPOSITORY, run_ranks
+from tests.distributed.workers.cases import cases_of
+
+MODULES = [f"tests.distributed.workers.{name}" for name in ("fitting", "watching", "wrapping")]
+ZOO = "tests.distributed.workers.zoo"
+NAMES = [name for module in MODULES for name in cases_of(import_module(module))]
+ZOO_NAMES = list(cases_of(import_module(ZOO)))
+pytestmark = pytest.mark.timeout(600)  # The first test of each group waits for all of it.
+ON_THREE_RANKS = [
+    "sync_batch_normalization",
+    "guard_finds_a_weight_that_differs",
+    "a_process_set_reduces_among_its_ranks",
+    "learning_rate_warms_up",
+    "wrong_use_is_refused",
+]
+"""What could differ on three ranks, tried there each time; all of it with -m slow."""
+
+
+def run_cases(folder: Path, size: int, names: list[str], **env: str) -> list[dict[str, str]]:
+    """Returns each rank's findings: the traceback of every check that failed, or ""."""
+    env = {"CASES": ",".join(names), "SAVED_MODEL": str(folder)} | env
+    run_ranks(
+        "tests.distributed.workers.cases",
+        size,
+        folder / "found",
+        *MODULES,
+        ZOO,
+        timeout=560,
+        env=env,
+    )
+    return [json.loads((folder / f"found.{rank}.json").read_text()) for rank in range(size)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two(folder) -> list[dict[str, str]]:
+    return run_cases(folder, 2, NAMES)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory) -> list[dict[str, str]]:
+    return run_cases(tmp_path_factory.mktemp("zoo"), 2, ZOO_NAMES)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> list[dict[str, str]]:
+    return run_cases(tmp_path_factory.mktemp("three"), 3, ON_THREE_RANKS)
+
+
+@pytest.fixture(scope="module")
+def three_of_all(tmp_path_factory) -> list[dict[str, str]]:
+    return run_cases(tmp_path_factory.mktemp("three_of_all"), 3, NAMES)
+
+
+def assert_found_nothing(ranks: list[dict[str, str]], name: str) -> None:
+    for rank, found in enumerate(ranks):
+        assert not found[name], f"On rank {rank}: {found[name]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_two_ranks(two, name):
+    assert_found_nothing(two, name)
+
+
+@pytest.mark.parametrize("name", ZOO_NAMES)
+def test_model_of_the_zoo_on_two_ranks(zoo, name):
+    assert_found_nothing(zoo, name)
+
+
+@pytest.mark.parametrize("name", ON_THREE_RANKS)
+def test_on_three_ranks(three, name):
+    assert_found_nothing(three, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_all_on_three_ranks(three_of_all, name):
+    assert_found_nothing(three_of_all, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_many_options_on_ranks(tmp_path, size):
+    name = "no_options_make_ranks_wait_for_each_other"
+    assert_found_nothing(run_cases(tmp_path, size, [name], FUZZ_EXAMPLES="120"), name)
+
+
+def test_saved_model_goes_on_in_plain_keras(two, folder, tmp_path):
+    """In a process that can import neither Horovod nor this package."""
+    program = tmp_path / "go_on.py"
+    program.write_text(
+        """
+import sys
+import keras
+import numpy as np
+
+for name in ("horovod", "sharedlayers_dist"):
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    sys.exit(f"{name} can be imported")
+model = keras.saving.load_model(sys.argv[1] + "/model.keras")
+assert type(model.optimizer) is keras.optimizers.Adam
+assert model.jit_compile
+state = np.load(sys.argv[1] + "/state.npz")
+assert len(state.files) == len(model.optimizer.variables)
+for variable, name in zip(model.optimizer.variables, state.files):
+    np.testing.assert_array_equal(variable.numpy(), state[name])
+model.compile(model.optimizer, "mse")
+model.fit(np.ones((4, 5)), np.ones((4, 1)), verbose=0)
+assert model.optimizer.iterations == state[state.files[0]] + 1
+"""
+    )
+    environment = without_packages(tmp_path / "packages", "horovod", "sharedlayers")
+    run = subprocess.run(
+        [sys.executable, "-S", program, folder],
+        env=os.environ | environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert REPOSITORY not in tmp_path.parents

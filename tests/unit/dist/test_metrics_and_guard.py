@@ -1,0 +1,65 @@
+"""Which metrics can be added, and how the guard reads its checksums."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sharedlayers_dist.dist.exact_metrics import is_additive
+from sharedlayers_dist.dist.guard import _difference, _holders, _make_checksums
+
+
+def test_metrics_say_whether_they_can_be_added():
+    class Own(keras.metrics.Mean):
+        pass
+
+    class Added(Own):
+        additive = True
+
+    class Refused(keras.metrics.Mean):
+        additive = False
+
+    assert is_additive(keras.metrics.AUC())
+    assert is_additive(keras.metrics.MeanMetricWrapper(lambda y, y_pred: y - y_pred))
+    assert is_additive(Added())
+    assert not is_additive(Own())
+    assert not is_additive(Refused())
+
+
+@pytest.mark.parametrize(
+    ("sums", "ranks", "text"),
+    [
+        ([1, 5, 1], [0, 1, 2], "checksum 0x00000001 on ranks 0, 2; 0x00000005 on rank 1"),
+        ([-1, 0], [2, 3], "checksum 0xffffffff on rank 2; 0x00000000 on rank 3"),
+    ],
+)
+def test_ranks_are_named_by_what_they_hold(sums, ranks, text):
+    assert _holders(np.array(sums, np.int32), ranks) == text
+
+
+def test_the_first_variable_that_differs_is_named():
+    variables = [keras.Variable(0.0, name=name) for name in ("a", "b", "c")]
+    assert _difference(np.ones((2, 3), np.int32), [0, 1], variables) is None
+    error = _difference(np.array([[1, 2, 3], [1, 4, 5]]), [0, 1], variables)
+    assert "differs is b." in str(error)
+    assert "2 of 3 variables differ" in str(error)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "bfloat16", "int32", "int64", "uint32", "bool"]
+)
+def test_checksums_see_the_last_bit(dtype):
+    values = np.arange(6).reshape(2, 3).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    variables = [tf.Variable(values), tf.Variable(values)]
+    checksums = _make_checksums()
+    before = checksums(variables).numpy()
+    assert before[0] == before[1]
+    changed = values.copy()
+    raw = changed.reshape(-1).view(np.uint8)
+    raw[0] ^= 1
+    variables[1].assign(changed)
+    after = checksums(variables).numpy()
+    assert after[0] == before[0]
+    assert after[1] != before[1]

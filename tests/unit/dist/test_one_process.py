@@ -1,0 +1,58 @@
+"""With one rank the binding adds nothing to a graph, and changes nothing."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sharedlayers_dist import dist
+
+
+def operations(callbacks: list[keras.callbacks.Callback], wrap) -> list[str]:
+    """Returns the types of all operations of a training step's graph."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(wrap(keras.optimizers.Adam()), "mse", metrics=["mae"])
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0, callbacks=callbacks)
+    step = tf.function(model.train_step).get_concrete_function(
+        (tf.TensorSpec((None, 3)), tf.TensorSpec((None, 1)))
+    )
+    graph = step.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    return sorted(node.op for node in nodes)
+
+
+def test_the_graph_is_that_of_plain_keras():
+    plain = operations([], lambda optimizer: optimizer)
+    ours = operations(
+        [*dist.default_callbacks(), dist.LearningRateWarmup()],
+        lambda optimizer: dist.DistributedOptimizer(optimizer, backward_passes_per_step=1),
+    )
+    assert ours == plain
+
+
+def test_options_are_checked_on_one_rank_too():
+    with pytest.raises(ValueError, match="op='mean'"):
+        dist.DistributedOptimizer(keras.optimizers.SGD(), op="mean")
+
+
+def test_prepare_leaves_the_model_alone():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    before = dict(model.__dict__)
+    assert dist.prepare(model, num_samples=lambda x, y, weight: 1) is model
+    assert model.__dict__ == before
+
+
+def test_an_error_is_raised_as_it_is():
+    error = OSError("disk full")
+    with pytest.raises(OSError, match="disk full") as raised:
+        dist.raise_on_all_ranks(error)
+    assert raised.value is error
+
+
+def test_allreduce_sum_adds_in_double_precision():
+    sums = dist.allreduce_sum([np.float32(1), np.ones((2, 0), bool), [True, False]])
+    assert [s.dtype for s in sums] == [np.float64, np.int64, np.int64]
+    assert [s.shape for s in sums] == [(), (2, 0), (2,)]
