@@ -1,0 +1,134 @@
+"""The run folder: what lies where, and that no run overwrites another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.data.files import hide_secrets
+from sharedlayers_dist.train import checkpoint
+from sharedlayers_dist.train.storage import LocalFolder, open_folder
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+MODEL, BEST_MODEL = "model.keras", "best.keras"
+
+_FREE_ON_RESUME = frozenset(
+    {
+        "resume",
+        "output",
+        "launcher",
+        "epochs",
+        "log_every",
+        "tensorboard",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "keep_best",
+        "keep_every",
+        "initialize_from",
+        "versions",
+    }
+)
+"""Fields that may change when a run goes on; all others decide what is trained, and how."""
+
+
+class RunFolder:
+    """One run's files, on a local disk or any filesystem that pyarrow knows.
+
+    `config.json`, `metrics.jsonl`, `checkpoints/step-XXXXXXXX/`, `model.keras`, `best.keras`.
+
+    Args:
+        uri: Path or URI; the folder need not exist.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.files = open_folder(uri)
+
+    def __str__(self) -> str:
+        """The path or URI, for people."""
+        return str(self.files)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything of a run but its configuration."""
+        return bool({METRICS, MODEL, checkpoint.FOLDER} & set(self.files.names()))
+
+    def claim(self, config: TrainConfig, facts: dict[str, Any]) -> None:
+        """Makes the folder for a new run, or takes up the run that is in it.
+
+        A run that ended before its first step, for wrong data perhaps, leaves its folder free.
+
+        Args:
+            config: The run's options, stored under their own names.
+            facts: What the options were applied to (dataset fingerprints, the alphabet, versions).
+
+        Raises:
+            ValueError: when the folder holds something else, or a run that `config` does not match.
+        """
+        there = self.files.names()
+        if CONFIG in there and self.has_begun:
+            if not config.resume:
+                raise ValueError(
+                    "The output folder holds another run, which is not overwritten. Received: "
+                    f"output={str(self)!r}. Choose another folder, or go on with --resume."
+                )
+            self._require_same(config, facts)
+            return
+        is_file = isinstance(self.files, LocalFolder) and self.files.path.is_file()
+        if is_file or (there and there != [CONFIG]):
+            raise ValueError(
+                "The output must be a new or empty folder. Received: "
+                f"output={str(self)!r}, which holds something that is not a run."
+            )
+        self.files.write(CONFIG, (json.dumps(storable(config) | facts, indent=2) + "\n").encode())
+
+    def _require_same(self, config: TrainConfig, facts: dict[str, Any]) -> None:
+        stored, wanted = self.read_config(), storable(config) | facts
+        differing = [
+            f"{name}: {_short(stored.get(name))} in the run, {_short(wanted[name])} asked for"
+            for name in wanted
+            if name not in _FREE_ON_RESUME and stored.get(name) != wanted[name]
+        ]
+        if differing:
+            raise ValueError(
+                "A run is resumed with the configuration that it was started with. Received: "
+                f"{'; '.join(differing)}. Give the same options, or start another run."
+            )
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored configuration and facts.
+
+        Raises:
+            ValueError: when the folder holds no run.
+        """
+        try:
+            stored: dict[str, Any] = json.loads(self.files.read(CONFIG))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(
+                "A run folder holds a config.json. Received: "
+                f"run={str(self)!r}, which has none. Name the --output of a training run."
+            ) from None
+        except ValueError as error:
+            raise ValueError(
+                f"A run folder's config.json must be JSON. Received: {self}/{CONFIG} ({error})."
+            ) from error
+        return stored
+
+
+def storable(config: TrainConfig) -> dict[str, Any]:
+    """The options by name, as JSON holds them, without the secrets that a URI may carry."""
+
+    def store(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [store(part) for part in value]
+        return hide_secrets(value) if isinstance(value, str) else value
+
+    return {name: store(value) for name, value in asdict(config).items()}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

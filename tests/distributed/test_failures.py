@@ -1,0 +1,173 @@
+"""One rank fails, is lost, or is asked to stop: all end, one says why, the run goes on later."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
+from sharedlayers_dist.train.interrupt import EXIT_CODE
+from sharedlayers_dist.train.storage import LocalFolder
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+
+WORKER = "tests.distributed.workers.failing"
+SECONDS_TO_END = 60.0
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs") / "train"
+    return write_text_pairs(folder, 50)
+
+
+def options(pairs: Path, run: Path, **more) -> dict:
+    """4 full steps an epoch, and one of 2 pairs."""
+    return {
+        "pairs": str(pairs),
+        "output": str(run),
+        "epochs": 2,
+        "batch_size": 12,
+        "learning_rate": 0.01,
+        "log_every": 1,
+        "checkpoint_every": 1,
+        "keep_checkpoints": 9,
+    } | more
+
+
+def train(num_ranks: int, config: dict, *, rank: int = 0, how: str = "none", step: int = 0):
+    return run_ranks(
+        WORKER,
+        num_ranks,
+        json.dumps(config),
+        rank,
+        how,
+        step,
+        check=False,
+        timeout=150,
+        seconds_after_first_failure=SECONDS_TO_END,
+    )
+
+
+def steps(run: Path) -> list[int]:
+    return [int(name.removeprefix("step-")) for name in list_checkpoints(LocalFolder(run))]
+
+
+def told(results, text: str) -> list[int]:
+    """Which rank says `text`, once for each time."""
+    return [r.rank for r in results for _ in range(r.output.count(text))]
+
+
+def assert_learned_the_same(run: Path, expected: Path) -> None:
+    """To rounding; tensors as a whole, since RMSprop enlarges the rounding of single entries."""
+    (*_, last), (*_, wanted) = (list_checkpoints(LocalFolder(path)) for path in (run, expected))
+    assert last == wanted
+    actual = read_checkpoint(LocalFolder(run), last).tensors
+    for name, tensor in read_checkpoint(LocalFolder(expected), last).tensors.items():
+        distance = np.linalg.norm(np.subtract(actual[name], tensor, dtype=np.float64))
+        assert distance <= 1e-4 * np.linalg.norm(tensor), name
+
+
+@pytest.fixture(scope="module")
+def whole(pairs, tmp_path_factory):
+    """The run that nobody disturbed, on one rank."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    (result,) = train(1, options(pairs, run))
+    assert result.returncode == 0, result.output
+    return run
+
+
+@pytest.mark.parametrize(
+    ("lost", "resumed_on"), [(0, 2), pytest.param(1, 1, marks=pytest.mark.slow)]
+)
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on(
+    pairs, whole, tmp_path, lost, resumed_on
+):
+    run = tmp_path / "run"
+    results = train(2, options(pairs, run), rank=lost, how="kill", step=4)
+    codes = [r.returncode for r in results]
+    assert codes[lost] == -signal.SIGKILL
+    assert codes[1 - lost] == 1, results[1 - lost].output
+    assert told(results, "A rank was lost without a word") == [1 - lost]
+    assert max(steps(run)) in (2, 3)  # That of step 3 may have been under way.
+    results = train(resumed_on, options(pairs, run, resume=True))
+    assert [r.returncode for r in results] == [0] * resumed_on, results[0].output
+    assert "going on after step" in results[0].output
+    assert_learned_the_same(run, whole)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    places = [(line["event"], line["step"]) for line in lines]
+    expected = [("step", step) for step in range(1, 11)]
+    expected[5:5] = [("epoch", 5)]
+    assert places == [*expected, ("epoch", 10)]
+
+
+@pytest.mark.parametrize(
+    ("how", "rank", "code", "text"),
+    [
+        ("callback", 1, 1, "LookupError: this callback has had enough"),
+        pytest.param(
+            *("callback", 0, 1, "LookupError: this callback has had enough"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("exit", 1, 1, "this callback leaves", marks=pytest.mark.slow),
+        ("storage", 0, 1, "A run must be able to write its checkpoints"),
+    ],
+)
+def test_a_failure_of_one_rank_is_told_once_and_ends_all(pairs, tmp_path, how, rank, code, text):
+    results = train(2, options(pairs, tmp_path / "run"), rank=rank, how=how, step=3)
+    outputs = "\n".join(r.output for r in results)
+    assert [r.returncode for r in results] == [code, code], outputs
+    assert told(results, text) == [rank], outputs
+    assert told(results, "A rank was lost") == [], outputs
+    if how == "callback":
+        assert told(results, f"This was rank {rank} of 2.") == [rank], outputs
+        assert results[rank].output.rstrip().endswith(f"This was rank {rank} of 2."), outputs
+    if how == "storage":
+        assert "sharedlayers (rank 0): Rank 0: A run must" in results[0].output
+        assert steps(tmp_path / "run") == [1, 2]
+
+
+def test_a_row_that_only_one_rank_reads_ends_all(pairs, tmp_path):
+    """The bad row's text is missing; it is the other ranks' batches that are whole."""
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for path in pairs.iterdir():
+        table = pq.read_table(path)
+        if path.name == "two.parquet":
+            texts = table["b"].to_pylist()
+            texts[-1] = None
+            table = table.set_column(1, "b", pa.array(texts, pa.string()))
+        pq.write_table(table, bad / path.name, row_group_size=7)
+    results = train(2, options(bad, tmp_path / "run"))
+    outputs = "\n".join(r.output for r in results)
+    assert sorted(r.returncode for r in results) == [1, 2], outputs
+    (reader,) = (r.rank for r in results if r.returncode == 2)
+    assert told(results, "two.parquet") == [reader], outputs
+    assert told(results, "A rank was lost") == [], outputs
+    last = results[reader].output.rstrip().splitlines()[-1]
+    assert last.startswith(f"sharedlayers (rank {reader}): "), outputs
+
+
+@pytest.mark.parametrize(
+    ("how", "rank"), [("sigterm", 1), pytest.param("sigint", 0, marks=pytest.mark.slow)]
+)
+def test_a_rank_that_is_asked_to_stop_stops_all_at_the_same_step(pairs, whole, tmp_path, how, rank):
+    run = tmp_path / "run"
+    config = options(pairs, run, checkpoint_every=0)
+    results = train(2, config, rank=rank, how=how, step=3)
+    outputs = "\n".join(r.output for r in results)
+    assert [r.returncode for r in results] == [EXIT_CODE, EXIT_CODE], outputs
+    assert told(results, "It has saved itself after step 3") == [0], outputs
+    assert steps(run) == [3]
+    (result,) = train(1, config | {"resume": True})
+    assert result.returncode == 0, result.output
+    assert_learned_the_same(run, whole)
+
+
+def test_a_second_ctrl_c_leaves_at_once(pairs, tmp_path):
+    (result,) = train(1, options(pairs, tmp_path / "run"), how="twice", step=2)
+    assert result.returncode == -signal.SIGINT, result.output

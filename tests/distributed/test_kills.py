@@ -1,0 +1,103 @@
+"""Runs that are killed and resumed end as if nothing had happened."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
+from sharedlayers_dist.train.storage import LocalFolder
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+
+KILLED = "tests.distributed.workers.killed"
+TRAINING = "tests.distributed.workers.training"
+MACHINE_FIGURES = {"pairs_per_second", "data_wait_share", "peak_memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    write_text_pairs(folder / "train", 50)
+    write_text_pairs(folder / "validation", 20, seed=1)
+    return folder
+
+
+def options(pairs: Path, run: Path, **more) -> dict:
+    """5 steps an epoch; the loss gets smaller, which counts as worse: the learning rate is cut."""
+    return {
+        "pairs": str(pairs / "train"),
+        "validation": str(pairs / "validation"),
+        "output": str(run),
+        "epochs": 2,
+        "batch_size": 12,
+        "learning_rate": 0.02,
+        "log_every": 1,
+        "monitor_mode": "max",
+        "plateau": 1,
+        "early_stopping": 90,
+        "keep_checkpoints": 2,
+    } | more
+
+
+def last_checkpoint(run: Path):
+    *_, last = list_checkpoints(LocalFolder(run))
+    return read_checkpoint(LocalFolder(run), last)
+
+
+def read_lines(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in MACHINE_FIGURES} for line in lines]
+
+
+def train_with_kills(config: dict, kills: list) -> list[dict]:
+    """How each process ended: all but the last were killed."""
+    (rank,) = run_ranks(KILLED, 1, json.dumps(config), json.dumps(kills), timeout=900)
+    ends = [json.loads(line) for line in rank.output.splitlines() if line.startswith('{"kill"')]
+    assert [end["code"] for end in ends] == [-signal.SIGKILL] * len(kills) + [0], rank.output
+    return ends
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    """Bit for bit."""
+    actual, wanted = last_checkpoint(run), last_checkpoint(expected)
+    assert actual.step == wanted.step
+    assert actual.tensors.keys() == wanted.tensors.keys()
+    for name, tensor in wanted.tensors.items():
+        assert actual.tensors[name].tobytes() == tensor.tobytes(), name
+    for name in ("position", "callbacks", "metrics"):
+        assert actual.state[name] == wanted.state[name]
+    assert read_lines(run) == read_lines(expected)
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_killed_run_ends_as_one_that_nobody_disturbed(pairs, tmp_path):
+    """Killed in mid-epoch, in the middle of a save, and right at the start."""
+    config = {"epochs": 3}
+    train_with_kills(options(pairs, tmp_path / "whole", **config), [])
+    kills = [[4, 0.03], ["save", 0.0], [0, 0.2], [6, 0.05]]
+    config["checkpoint_every"] = 1
+    ends = train_with_kills(options(pairs, tmp_path / "killed", **config), kills)
+    assert ends[1]["was_saving"]
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_fifty_random_kills_change_nothing(pairs, tmp_path):
+    rng = np.random.default_rng(5)
+    kills = [
+        ["save", float(rng.uniform(0, 0.01))]
+        if rng.random() < 0.3
+        else [int(rng.integers(0, 4)), float(rng.uniform(0, 0.3))]
+        for _ in range(50)
+    ]
+    config = {"epochs": 30, "monitor_mode": "min"}
+    train_with_kills(options(pairs, tmp_path / "whole", **config), [])
+    ends = train_with_kills(
+        options(pairs, tmp_path / "killed", checkpoint_every=2, **config), kills
+    )
+    assert sum(end["was_saving"] for end in ends) >= 2
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")

@@ -1,0 +1,204 @@
+"""Training runs of real ranks: the same result for any number of them, files by rank zero alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
+from sharedlayers_dist.train.storage import LocalFolder
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+
+WORKER = "tests.distributed.workers.training"
+STEPS_PER_EPOCH = 5  # 50 pairs, 12 at a time: the last batch has 2, fewer than there are ranks.
+MACHINE_FIGURES = {"event", "pairs_per_second", "data_wait_share", "peak_memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same configuration on 1, 2 and 3 ranks, and on 2 with the averaging taken out."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_text_pairs(folder / "train", 50)
+    write_text_pairs(folder / "validation", 20, seed=1)
+    for name, num_ranks, broken in [
+        ("one", 1, []),
+        ("two", 2, []),
+        ("three", 3, []),
+        ("broken", 2, ["averaging"]),
+    ]:
+        options = {
+            "pairs": str(folder / "train"),
+            "validation": str(folder / "validation"),
+            "output": str(folder / name),
+            "epochs": 2,
+            "batch_size": 12,
+            "learning_rate": 0.01,
+            "head": "absolute_difference",
+            "log_every": 2,
+            "checkpoint_every": 3,
+            "keep_checkpoints": 9,
+        }
+        run_ranks(WORKER, num_ranks, json.dumps(options), *broken)
+    return folder
+
+
+def tensors(run: Path):
+    *_, last = list_checkpoints(LocalFolder(run))
+    return read_checkpoint(LocalFolder(run), last).tensors
+
+
+def assert_same_tensors(run: Path, expected: Path, part: str) -> None:
+    """Compares each tensor as a whole: RMSprop divides tiny gradients by their own size, and so
+    turns the rounding of single entries into steps that are far from tiny."""
+    actual, wanted = tensors(run), tensors(expected)
+    assert actual.keys() == wanted.keys()
+    for name in wanted:
+        if name.startswith(part):
+            distance = np.linalg.norm(np.subtract(actual[name], wanted[name], dtype=np.float64))
+            assert distance <= 1e-4 * np.linalg.norm(wanted[name]), name
+
+
+@pytest.mark.parametrize("ranks", ["two", "three"])
+@pytest.mark.parametrize("part", ["model", "optimizer", "metrics"])
+def test_ranks_learn_what_one_process_learns(runs, ranks, part):
+    assert_same_tensors(runs / ranks, runs / "one", part)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_the_comparison_notices_that_averaging_is_missing(runs, part):
+    with pytest.raises(AssertionError):
+        assert_same_tensors(runs / "broken", runs / "one", part)
+
+
+def read_lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("ranks", ["one", "two", "three"])
+def test_metrics_are_written_once_for_each_interval_and_epoch(runs, ranks):
+    places = [(line["event"], line["epoch"], line["step"]) for line in read_lines(runs / ranks)]
+    assert places == [
+        ("step", 1, 2),
+        ("step", 1, 4),
+        ("epoch", 1, 5),
+        ("step", 2, 6),
+        ("step", 2, 8),
+        ("step", 2, 10),
+        ("epoch", 2, 10),
+    ]
+
+
+@pytest.mark.parametrize("ranks", ["two", "three"])
+def test_metrics_are_those_of_all_ranks(runs, ranks):
+    for actual, expected in zip(read_lines(runs / ranks), read_lines(runs / "one"), strict=True):
+        assert actual.keys() == expected.keys()
+        for name in expected.keys() - MACHINE_FIGURES:
+            assert actual[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_the_loss_logged_is_the_mean_over_the_pairs_of_the_validation_set(runs):
+    from sharedlayers_dist.evaluate import TrainedRun
+    from sharedlayers_dist.evaluate.figures import measure
+    from sharedlayers_dist.evaluate.scoring import index_dataset, score_pairs
+
+    index = index_dataset(str(runs / "validation"))
+    scored = score_pairs(TrainedRun.load(str(runs / "two")), index, batch_size=7)
+    figures = measure(scored.labels, scored.scores, scored.weights)
+    last = read_lines(runs / "two")[-1]
+    assert last["val_loss"] == pytest.approx(figures.loss, rel=1e-4)
+    assert last["val_accuracy"] == pytest.approx(figures.accuracy)
+
+
+@pytest.mark.parametrize("ranks", ["one", "two"])
+def test_the_run_folder_holds_what_it_should(runs, ranks):
+    run = runs / ranks
+    assert {path.name for path in run.iterdir()} == {
+        "best.keras",
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "model.keras",
+    }
+    assert list_checkpoints(LocalFolder(run)) == [f"step-{step:08d}" for step in (3, 5, 6, 9, 10)]
+    config = json.loads((run / "config.json").read_text())
+    assert config["batch_size"] == 12
+    assert config["alphabet"].startswith(" ")
+
+
+def test_the_model_opens_and_trains_in_plain_keras(runs, tmp_path):
+    """In a process that can import neither this package nor Horovod."""
+    code = """
+import sys
+for name in ("sharedlayers_dist", "horovod"):
+    sys.modules[name] = None
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+assert type(model.optimizer) is keras.optimizers.RMSprop
+assert int(model.optimizer.iterations) == 10
+matrices = np.zeros((4, 280, 256), "float32")
+matrices[:, np.arange(200, 280), np.arange(80)] = 1
+scores = model.predict([matrices, matrices], verbose=0)
+assert scores.shape == (4, 1) and np.isfinite(scores).all()
+before = model.get_weights()
+model.fit([matrices, matrices], np.ones((4, 1)), verbose=0)
+assert int(model.optimizer.iterations) == 11
+assert any((a != b).any() for a, b in zip(before, model.get_weights()))
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(runs / "two" / "model.keras")],
+        check=True,
+        cwd=tmp_path,
+        timeout=120,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_run_goes_on_from_the_middle_of_an_epoch(runs, tmp_path, num_ranks):
+    """The newest checkpoints are removed, so that the run goes on after step 3 of 10."""
+    run = tmp_path / "resumed"
+    subprocess.run(["cp", "-r", str(runs / "two"), str(run)], check=True)
+    (run / "model.keras").unlink()
+    for name in list_checkpoints(LocalFolder(run))[1:]:
+        subprocess.run(["rm", "-r", str(run / "checkpoints" / name)], check=True)
+    options = json.loads((run / "config.json").read_text())
+    config = {
+        name: options[name]
+        for name in (
+            "pairs",
+            "validation",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "head",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
+    }
+    config |= {"output": str(run), "resume": True}
+    run_ranks(WORKER, num_ranks, json.dumps(config))
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(run, runs / "one", part)
+    resumed, whole = read_lines(run), read_lines(runs / "one")
+    assert [line["step"] for line in resumed] == [line["step"] for line in whole]
+    for actual, expected in zip(resumed, whole, strict=True):
+        assert actual["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+        assert actual["roc_auc"] == pytest.approx(expected["roc_auc"], rel=1e-4)
+    trained = keras.models.load_model(run / "model.keras")
+    assert int(trained.optimizer.iterations) == 2 * STEPS_PER_EPOCH
+
+
+def test_an_error_of_rank_zero_ends_all_ranks(tmp_path):
+    """Rank zero alone looks at the data; the others must not wait for it."""
+    options = {"pairs": str(tmp_path / "none"), "output": str(tmp_path / "run")}
+    results = run_ranks(WORKER, 2, json.dumps(options), check=False, timeout=60)
+    assert [r.returncode != 0 for r in results] == [True, True]
+    assert all("none" in r.output and "Rank 0" in r.output for r in results)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,67 @@
+import io
+import json
+
+import pytest
+
+from sharedlayers_dist.train.finite import NotFiniteError, require_finite_loss
+from sharedlayers_dist.train.progress import MetricsLog, Progress, Speed
+from sharedlayers_dist.train.storage import LocalFolder
+
+
+def test_lines_that_will_be_written_again_or_are_cut_short_are_dropped(tmp_path):
+    files = LocalFolder(tmp_path)
+    log = MetricsLog(files, "metrics.jsonl", after=0)
+    for step in (2, 4, 6):
+        log.append({"step": step, "loss": 1 / step})
+    files.append("metrics.jsonl", b'{"step": 3, "lo')
+    log = MetricsLog(files, "metrics.jsonl", after=4)
+    log.append({"step": 6, "loss": 0.5})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"step": 2, "loss": 0.5},
+        {"step": 4, "loss": 0.25},
+        {"step": 6, "loss": 0.5},
+    ]
+
+
+def test_speed_counts_pairs_and_waiting_since_its_restart():
+    now = [100.0]
+    speed = Speed(clock=lambda: now[0])
+    speed.add(pairs=1000, waited=5.0)
+    speed.restart()
+    speed.add(pairs=256, waited=0.5)
+    speed.add(pairs=44, waited=0.25)
+    now[0] += 3.0
+    figures = speed.read()
+    assert figures["pairs_per_second"] == 100.0
+    assert figures["data_wait_share"] == pytest.approx(0.25)
+    assert figures["peak_memory_mb"] > 1
+
+
+def test_only_one_rank_shows_progress():
+    stream = io.StringIO()
+    silent = Progress(10, shown=False, stream=stream)
+    silent.begin("epoch 1/1", 0)
+    silent.step(1, {"loss": 1.0})
+    silent.end({"loss": 1.0})
+    assert stream.getvalue() == ""
+    loud = Progress(10, shown=True, stream=stream)
+    loud.begin("epoch 1/1", 0)
+    loud.end({"loss": 0.5})
+    assert stream.getvalue() == "epoch 1/1: loss 0.5\n"
+
+
+def test_a_line_of_a_log_says_how_long_the_epoch_still_takes(monkeypatch):
+    stream = io.StringIO()
+    progress = Progress(10, shown=True, stream=stream)
+    monkeypatch.setattr(Progress, "SECONDS_BETWEEN_LINES", 0.0)
+    progress.begin("epoch 2/3", 6)
+    progress.step(8, {"loss": 1.0})
+    assert stream.getvalue() == "epoch 2/3, step 8/10, 0:00:00 left: loss 1\n"
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run(loss):
+    require_finite_loss({"loss": 0.1}, 3)
+    with pytest.raises(NotFiniteError, match=f"loss={loss} at step 3"):
+        require_finite_loss({"loss": loss}, 3)
