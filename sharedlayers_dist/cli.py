@@ -1,0 +1,163 @@
+"""The `sharedlayers` command: one thin function per capability.
+
+Exit codes: 0; 2 with one line on standard error for what a user got wrong; 75 for a run that was
+asked to stop and has saved itself; 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from sharedlayers_dist.config import (
+    EvaluateConfig,
+    InspectConfig,
+    PairsConfig,
+    PredictConfig,
+    TrainConfig,
+)
+from sharedlayers_dist.quiet import import_tensorflow_quietly
+from sharedlayers_dist.train.interrupt import EXIT_CODE, RunInterruptedError
+
+app = App(
+    name="sharedlayers",
+    help="Train Keras 3 models with shared layers on pair data.",
+    default_parameter=Parameter(negative=()),
+    version_flags=["--version"],
+)
+
+_Options = Parameter(name="*")
+
+
+@app.command
+def models() -> None:
+    """Lists the models that can be built."""
+    from sharedlayers_dist import models as zoo
+
+    for name in zoo.names():
+        print(f"{name:12}  {zoo.info(name).description}")
+
+
+@app.command
+def describe(model: str) -> None:
+    """Prints a model's layers and what is shared, by which inputs.
+
+    Args:
+        model: A name that `sharedlayers models` lists.
+    """
+    import_tensorflow_quietly()
+    from sharedlayers_dist import models as zoo
+
+    built = zoo.build(model)
+    built.summary(print_fn=print)
+    for shared in zoo.shared_layers(built):
+        uses = ", ".join(f"({', '.join(inputs)})" for inputs in shared.calls)
+        print(f"{shared.layer.name} is shared: {uses}")
+
+
+@app.command
+def pairs(*, config: Annotated[PairsConfig, _Options]) -> None:
+    """Makes a pair dataset from labelled items: sets train, validation and test."""
+    from sharedlayers_dist.data.making import make_pairs
+
+    print(make_pairs(config, progress=sys.stderr.isatty()))
+
+
+@app.command
+def inspect(config: Annotated[InspectConfig, _Options]) -> None:
+    """Says what is in a pair dataset; exit code 2 when something is wrong with it."""
+    from sharedlayers_dist.data.inspection import inspect_dataset
+
+    report = inspect_dataset(config, progress=sys.stderr.isatty())
+    print(report.to_json() if config.json else report)
+    if report.problems:
+        raise ValueError("; ".join(report.problems))
+
+
+@app.command
+def train(*, config: Annotated[TrainConfig, _Options]) -> None:
+    """Trains a pair model; under `horovodrun -np N`, as one of N ranks."""
+    import_tensorflow_quietly()
+    from sharedlayers_dist.train import train as run
+
+    result = run(config)
+    if _is_rank_zero():
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+        print(f"{result.steps} steps in {result.epochs} epochs: {figures}")
+        print(f"model: {result.model}")
+
+
+@app.command
+def evaluate(*, config: Annotated[EvaluateConfig, _Options]) -> None:
+    """Measures a run on pairs; writes metrics.json and report.html."""
+    import_tensorflow_quietly()
+    from sharedlayers_dist import evaluate as evaluation
+
+    figures = evaluation.evaluate(config.run, config.pairs, config.output, config.batch_size)
+    for name, value in asdict(figures).items():
+        print(f"{name:22} {'not defined' if value is None else f'{value:.6g}'}")
+    print(f"report: {os.path.join(config.output, 'report.html')}")
+
+
+@app.command
+def predict(*, config: Annotated[PredictConfig, _Options]) -> None:
+    """Writes a run's scores of pairs to a Parquet file, in the dataset's own order."""
+    import_tensorflow_quietly()
+    from sharedlayers_dist import evaluate as evaluation
+
+    count = evaluation.predict(config.run, config.pairs, config.output, config.batch_size)
+    print(f"{count} scores: {config.output}")
+
+
+@app.command
+def doctor() -> None:
+    """Says what this environment can do; under `horovodrun -np N`, whether the ranks can talk."""
+    import_tensorflow_quietly()
+    from sharedlayers_dist.doctor import examine
+
+    lines, good = examine()
+    if _is_rank_zero():
+        print("\n".join(lines))
+    if not good:
+        sys.exit(1)
+
+
+def _is_rank_zero() -> bool:
+    """Whether this process speaks for all that were started together."""
+    return os.environ.get("HOROVOD_RANK", "0") == "0"
+
+
+def _say(error: BaseException) -> None:
+    """One line on standard error, which names the rank where there are several."""
+    rank = os.environ.get("HOROVOD_RANK")
+    place = "" if rank is None else f" (rank {rank})"
+    print(f"sharedlayers{place}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its code.
+
+    Of several ranks the one that failed speaks, or one of those that miss another; and rank zero
+    for what all of them raise.
+    """
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except RunInterruptedError as error:
+        if _is_rank_zero():
+            _say(error)
+        sys.exit(EXIT_CODE)
+    except (CycloptsError, ValueError) as error:
+        is_everyones = isinstance(error, CycloptsError) or getattr(error, "is_agreed", False)
+        if _is_rank_zero() or not is_everyones:
+            _say(error)
+        sys.exit(2)
+    except RuntimeError as error:
+        if not getattr(error, "is_agreed", False):
+            raise
+        if os.environ.get("HOROVOD_RANK", "0") == str(getattr(error, "told_by", 0)):
+            _say(error)
+        sys.exit(1)

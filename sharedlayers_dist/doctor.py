@@ -1,0 +1,43 @@
+"""What this environment can do: versions, Horovod's build, devices, and a check over the ranks."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_PACKAGES = ("sharedlayers_dist", "tensorflow", "keras", "horovod", "ray", "pyarrow", "numpy")
+
+
+def examine() -> tuple[list[str], bool]:
+    """Looks at the environment, and adds up a number over the ranks that were started.
+
+    Every rank of a distributed run must call it.
+
+    Returns:
+        Lines to show, and whether everything that is needed is there and works.
+    """
+    lines = [f"python {platform.python_version()} on {platform.platform()}"]
+    lines += [f"{name} {_version(name)}" for name in _PACKAGES]
+    import tensorflow as tf
+
+    lines.append(f"GPUs seen by TensorFlow: {len(tf.config.list_physical_devices('GPU'))}")
+    from sharedlayers_dist import dist
+
+    try:
+        world = dist.init()
+        ranks = dist.allgather_object(world.rank)
+    except RuntimeError as error:
+        return [*lines, f"collectives: {error}"], False
+    good = ranks == list(range(world.size))
+    if world.size > 1:
+        lines.append(f"collectives over {world.size} ranks: {'work' if good else 'FAIL'}")
+    else:
+        lines.append("collectives: not tried; start this with horovodrun -np 2")
+    return lines, good
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

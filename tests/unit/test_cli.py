@@ -1,0 +1,264 @@
+"""What a user gets wrong costs one line and exit code 2; nothing is lost, nothing overwritten."""
+
+import json
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sharedlayers_dist import dist
+from sharedlayers_dist.cli import main
+from tests.distributed.pairs import write_text_pairs
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command line; returns exit code, standard output, standard error."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as e:
+            code = e.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def refused(result) -> str:
+    """The one line of a refusal."""
+    code, _, err = result
+    assert code == 2, err
+    (line,) = [line for line in err.splitlines() if "rank(s)" not in line]  # Not the progress.
+    assert line.startswith("sharedlayers: ")
+    return line
+
+
+TEXTS = {"a": ["one", "two", "three"], "b": ["four", "five", "six"]}
+
+
+def write(folder, table):
+    folder.mkdir()
+    pq.write_table(pa.table(table), folder / "part.parquet")
+
+
+def no_folder(folder):
+    del folder
+
+
+def empty_folder(folder):
+    folder.mkdir()
+
+
+def no_rows(folder):
+    columns = {"a": pa.array([], pa.string()), "b": pa.array([], pa.string())}
+    write(folder, columns | {"label": pa.array([], pa.int8())})
+
+
+def no_label(folder):
+    write(folder, TEXTS)
+
+
+def label_is_text(folder):
+    write(folder, TEXTS | {"label": ["yes", "no", "yes"]})
+
+
+def item_is_number(folder):
+    write(folder, TEXTS | {"a": [1, 2, 3], "label": [0, 1, 0]})
+
+
+def label_outside(folder):
+    write(folder, TEXTS | {"label": [0, 1, 2]})
+
+
+def null_item(folder):
+    write(folder, TEXTS | {"b": ["four", None, "six"], "label": [0, 1, 0]})
+
+
+def null_label(folder):
+    write(folder, TEXTS | {"label": [0, None, 1]})
+
+
+def truncated(folder):
+    write(folder, TEXTS | {"label": [0, 1, 0]})
+    content = (folder / "part.parquet").read_bytes()
+    (folder / "part.parquet").write_bytes(content[: len(content) // 2])
+
+
+def images(folder):
+    items = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 27, 27, 1), np.uint8))
+    write(folder, {"a": items, "b": items, "label": [0, 1]})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (no_folder, ["pairs"]),
+        (empty_folder, ["pairs"]),
+        (no_rows, ["pairs"]),
+        (no_label, ["label"]),
+        (label_is_text, ["label", "string"]),
+        (item_is_number, ["part.parquet", "int64"]),
+        (label_outside, ["part.parquet", "row group 0", "row 2", "2"]),
+        (null_item, ["part.parquet", "row group 0", "row 1", "b"]),
+        (null_label, ["part.parquet", "row group 0", "row 1", "label"]),
+        (truncated, ["part.parquet"]),
+        (images, ["tweet_pair", "text", "image"]),
+    ],
+)
+def test_pairs_that_cannot_be_trained_on_are_refused(command, tmp_path, make, said):
+    make(tmp_path / "pairs")
+    run = tmp_path / "run"
+    line = refused(command("train", "--pairs", tmp_path / "pairs", "--output", run, "--epochs", 1))
+    for words in said:
+        assert words in line
+    assert not run.exists() or [path.name for path in run.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--pairs", "x"], "--output"),
+        (["train", "--pairs", "x", "--output", "y", "--epochs", "0"], "epochs=0"),
+        (["train", "--pairs", "x", "--output", "y", "--epochs", "many"], "many"),
+        (["train", "--pairs", "x", "--output", "y", "--epoch", "1"], "--epoch"),
+        (["train", "--pairs", "x", "--output", "y", "--model", "gpt"], "gpt"),
+        (["explain"], "explain"),
+        (["describe", "gpt"], "gpt"),
+        (["evaluate", "--run", "none", "--pairs", "x", "--output", "y"], "x"),
+    ],
+)
+def test_wrong_options_are_named(command, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(command(*arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_models_are_listed_and_described(command):
+    code, out, _ = command("models")
+    assert code == 0
+    names = ["tweet_pair", "digit_pair", "shared_conv", "inception", "residual"]
+    assert [line.split()[0] for line in out.splitlines()] == names
+    code, out, _ = command("describe", "tweet_pair")
+    assert code == 0
+    assert "82,305" in out
+    assert "shared_lstm is shared: (a), (b)" in out
+
+
+def test_a_run_is_trained_measured_and_never_overwritten(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 30)
+    options = ["--pairs", pairs, "--output", tmp_path / "run"]
+    train = ["train", *options, "--epochs", 1, "--batch-size", 16, "--head", "cosine"]
+    code, out, err = command(*train)
+    assert code == 0, err
+    assert "2 steps in 1 epochs" in out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert "holds another run" in refused(command(*train))
+    assert "batch_size: 16 in the run, 8 asked for" in refused(
+        command(*train[:-3], 8, "--head", "cosine", "--resume")
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    use = ["--run", tmp_path / "run", "--pairs", pairs]
+    code, out, _ = command("evaluate", *use, "--output", tmp_path / "report")
+    assert code == 0
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert figures["num_pairs"] == 30
+    assert f"{figures['roc_auc']:.6g}" in out
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert f"{figures['roc_auc']:.4f}" in page
+    assert "is not overwritten" in refused(
+        command("evaluate", *use, "--output", tmp_path / "report")
+    )
+
+    code, _, _ = command("predict", *use, "--output", tmp_path / "scores.parquet")
+    assert code == 0
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    labels = pa.concat_tables([pq.read_table(p) for p in sorted(pairs.iterdir())])["label"]
+    assert scores["label"].to_pylist() == labels.to_pylist()
+    from sharedlayers_dist.evaluate import measure
+
+    again = measure(scores["label"].to_numpy(), scores["score"].to_numpy())
+    assert again.roc_auc == pytest.approx(figures["roc_auc"])
+    assert "exists" in refused(command("predict", *use, "--output", tmp_path / "scores.parquet"))
+
+
+def test_a_run_that_diverges_ends_in_one_line_and_keeps_no_bad_checkpoint(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 30)
+    code, _, err = command(
+        *["train", "--pairs", pairs, "--output", tmp_path / "run", "--tensorboard"],
+        *["--epochs", 1, "--batch-size", 4, "--learning-rate", 1e38, "--log-every", 1],
+    )
+    assert code == 1
+    assert "must stay finite" in err.splitlines()[-1]
+    assert "--initialize-from" in err.splitlines()[-1]
+    assert list((tmp_path / "run").glob("checkpoints/*")) == []
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+
+
+SHORT = ["--epochs", 1, "--batch-size", 8, "--head", "cosine"]
+
+
+def test_bad_rows_and_cut_texts_are_counted_and_said(command, tmp_path):
+    long = "x" * 300
+    table = {"a": ["one", None, "three", long], "b": ["a", "b", "c", "d"], "label": [0, 1, 1, 0]}
+    write(tmp_path / "pairs", table)
+    train = ["train", "--pairs", tmp_path / "pairs", "--output", tmp_path / "run", *SHORT]
+    assert "row 1" in refused(command(*train))
+    code, _, err = command(*train, "--on-bad-row", "skip")
+    assert code == 0, err
+    assert "1 bad rows were left out" in err
+    assert "1 texts lost their beginning" in err
+
+
+def test_images_are_trained_on_and_scored(command, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 12, 27, 27, 1), np.uint8)
+    a, b = map(pa.FixedShapeTensorArray.from_numpy_ndarray, pixels)
+    write(tmp_path / "pairs", {"a": a, "b": b, "label": [0, 1] * 6})
+    options = ["--pairs", tmp_path / "pairs", "--output", tmp_path / "run", *SHORT]
+    code, out, err = command("train", "--model", "digit_pair", *options)
+    assert code == 0, err
+    assert "2 steps" in out
+    use = ["--run", tmp_path / "run", "--pairs", tmp_path / "pairs"]
+    assert command("predict", *use, "--output", tmp_path / "scores.parquet")[0] == 0
+    scores = pq.read_table(tmp_path / "scores.parquet")["score"].to_numpy()
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    floats = pixels.astype(np.float32) / 255  # What the saved model takes.
+    np.testing.assert_allclose(scores, model.predict([*floats], verbose=0)[:, 0], rtol=1e-4)
+
+    write_text_pairs(tmp_path / "texts", 10)
+    use = ["--run", tmp_path / "run", "--pairs", tmp_path / "texts"]
+    assert "text pairs" in refused(command("evaluate", *use, "--output", tmp_path / "report"))
+
+
+def test_datasets_are_mixed_by_weight(command, tmp_path):
+    write_text_pairs(tmp_path / "many", 30)
+    write_text_pairs(tmp_path / "few", 10, seed=1)
+    train = ["train", "--pairs", tmp_path / "many", "--output", tmp_path / "run", *SHORT]
+    assert "few" in refused(command(*train, "--mix", f"{tmp_path / 'few'}"))
+    code, out, err = command(*train, "--mix", f"2*{tmp_path / 'few'}")
+    assert code == 0, err
+    assert "5 steps" in out  # 40 pairs, 8 at a time.
+
+
+def test_pairs_are_made_on_the_fly_from_items(command, tmp_path):
+    texts = [f"{word} {number}" for word in ("cat", "DOG", "tea!") for number in range(4)]
+    write(tmp_path / "items", {"text": texts, "group": [text[0] for text in texts]})
+    options = ["--pairs", tmp_path / "items", "--output", tmp_path / "run", *SHORT]
+    code, out, err = command("train", *options, "--groups-per-batch", 3, "--items-per-group", 2)
+    assert code == 0, err
+    assert "2 steps" in out  # 12 items, 6 at a time.
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert set(config["alphabet"]) == set("".join(texts))
+
+
+def test_the_doctor_names_the_versions(command):
+    code, out, _ = command("doctor")
+    assert code == 0
+    assert "horovod 0.28.1" in out
+    assert dist.size() == 1
