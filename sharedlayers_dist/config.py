@@ -5,6 +5,7 @@ The command line is derived from these classes; the string under a field is the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -82,8 +83,33 @@ class TrainConfig:
     """Run folder whose newest weights a new run starts from; nothing else is taken from it."""
     resume: bool = False
     """Go on from the newest checkpoint in the run folder."""
-    launcher: Literal["auto", "local"] = "auto"
-    """`auto` is Horovod when horovodrun started this process, else one process."""
+    launcher: Literal["auto", "local", "ray"] = "auto"
+    """`auto` is Horovod when horovodrun started this process, else one process; `ray` starts
+    num_workers ranks on a Ray cluster."""
+    num_workers: int | str = 1
+    """Ray: ranks to train on, N, or MIN:MAX for a group that shrinks and grows with the cluster."""
+    use_gpu: bool = False
+    """Ray: give each worker a GPU of its own."""
+    cpus_per_worker: float = 1.0
+    """Ray: CPUs that each worker takes."""
+    num_shard_actors: int = -1
+    """Ray: actors that read and encode the pairs for the workers; -1 for one for each worker, 0 to
+    read in the workers themselves."""
+    cpus_per_shard_actor: float = 1.0
+    """Ray: CPUs that each of these actors takes."""
+    address: str = ""
+    """Ray: the cluster to join (`auto`, host:port or ray://host:port); empty for RAY_ADDRESS, or
+    a cluster of this machine alone."""
+    max_failures: int = 3
+    """Ray: how often the workers are started again, from the last checkpoint, after one failed."""
+    placement_seconds: float = 120.0
+    """Ray: how long to wait for the CPUs and GPUs asked for before saying what is missing."""
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The fewest and the most workers of a run on Ray."""
+        fewest, _, most = str(self.num_workers).partition(":")
+        return int(fewest), int(most or fewest)
 
     @property
     def monitored(self) -> str:
@@ -97,6 +123,17 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "num_streams", "log_every", "keep_checkpoints"):
             value = getattr(self, name)
             _require(value >= 1, f"`{name}` must be at least 1.", **{name: value})
+        _require(
+            re.fullmatch(r"\d+(:\d+)?", str(self.num_workers)) is not None
+            and 1 <= self.worker_range[0] <= self.worker_range[1],
+            "`num_workers` must be N or MIN:MAX, with at least 1 worker.",
+            num_workers=self.num_workers,
+        )
+        _require(
+            self.num_shard_actors >= -1,
+            "`num_shard_actors` must be at least 0, or -1 for one for each worker.",
+            num_shard_actors=self.num_shard_actors,
+        )
         _require(
             self.learning_rate > 0,
             "`learning_rate` must be positive.",
@@ -123,6 +160,10 @@ class TrainConfig:
             "keep_every",
             "early_stopping",
             "plateau",
+            "cpus_per_worker",
+            "cpus_per_shard_actor",
+            "max_failures",
+            "placement_seconds",
         ):
             value = getattr(self, name)
             _require(value >= 0, f"`{name}` must not be negative.", **{name: value})

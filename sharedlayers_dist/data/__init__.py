@@ -18,6 +18,7 @@ _HOME_OF_NAME = {
     "GroupedPairReader": "grouped_reader",
     "PairMetadata": "schema",
     "PairReader": "reader",
+    "Reader": "reader",
     "as_tf_dataset": "feed",
     "encode_text": "text",
     "index_dataset": "index",

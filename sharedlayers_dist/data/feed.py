@@ -7,14 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from sharedlayers_dist.data.grouped_reader import GroupedPairReader
-from sharedlayers_dist.data.reader import PairReader
+from sharedlayers_dist.data.reader import Reader
 from sharedlayers_dist.data.schema import TEXT_LENGTH
 
 
-def as_tf_dataset(
-    reader: PairReader | GroupedPairReader, position: Callable[[], tuple[int, int]]
-) -> tf.data.Dataset:
+def as_tf_dataset(reader: Reader, position: Callable[[], tuple[int, int]]) -> tf.data.Dataset:
     """This rank's batches as `model.fit` takes them: `(x, y, sample_weight)`, one for each step.
 
     `x` is `{"a": ..., "b": ...}` as in `Batch`, `y` float32 `(n, 1)`, `sample_weight` float32

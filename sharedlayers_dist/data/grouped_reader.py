@@ -18,7 +18,7 @@ from sharedlayers_dist.data.grouping import GroupedEpoch, pair_items, plan_group
 from sharedlayers_dist.data.permutation import Rows
 from sharedlayers_dist.data.row_groups import read_images, read_texts
 from sharedlayers_dist.data.schema import Kind, is_text
-from sharedlayers_dist.data.text import encode_text
+from sharedlayers_dist.data.text import encode_and_count_cut
 from sharedlayers_dist.world import World
 
 
@@ -137,6 +137,11 @@ class GroupedPairReader:
         self.batches_ahead = batches_ahead
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""
+        self.num_cut_texts = 0
+        """Texts encoded so far that lost their beginning for being longer than 280 characters."""
+        self.num_bad_rows = 0
+        """None: a null is refused when the items are read."""
+        self.problems: list[str] = []
         self.error: Exception | None = None
         """What reading failed with; TensorFlow reports its text alone."""
         self._epoch = self.plan(0)
@@ -215,5 +220,8 @@ class GroupedPairReader:
 
     def _read(self, items: Rows) -> NDArray:
         if isinstance(self.index.items, pa.Array):
-            return encode_text(self.index.items.take(pa.array(items)), self.alphabet)
+            texts = self.index.items.take(pa.array(items))
+            ids, num_cut = encode_and_count_cut(texts, self.alphabet)
+            self.num_cut_texts += num_cut
+            return ids
         return self.index.items[items]

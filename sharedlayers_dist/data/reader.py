@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
 from sharedlayers_dist.data.ahead import AheadIterator
-from sharedlayers_dist.data.batch import Batch, bytes_per_pair, join_parts, padding_batch, take_rows
+from sharedlayers_dist.data.batch import (
+    Batch,
+    ItemType,
+    bytes_per_pair,
+    join_parts,
+    padding_batch,
+    take_rows,
+)
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.permutation import Rows
@@ -20,6 +28,41 @@ from sharedlayers_dist.world import World
 _LOADING_THREADS = 4
 _MOST_ROWS_AT_ONCE = 2048
 _MOST_BYTES_AT_ONCE = 1 << 24
+
+
+class Reader(Protocol):
+    """One rank's share of a training set's batches, wherever they are made."""
+
+    wait_seconds: float
+    """Seconds that the consumer of `batches` has waited for data so far."""
+    error: Exception | None
+    """What reading failed with; TensorFlow reports its text alone."""
+
+    @property
+    def index(self) -> ItemType:
+        """What the items are."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global steps of an epoch, the same on every rank."""
+
+    @property
+    def num_cut_texts(self) -> int:
+        """Texts given so far on this rank that lost their beginning."""
+
+    @property
+    def num_bad_rows(self) -> int:
+        """Bad rows left out so far on this rank."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Where bad rows lie and what is wrong with them, one line for each row group."""
+
+    def pairs_of_step(self, step: int) -> int:
+        """Pairs of global batch `step` over all ranks."""
+
+    def batches(self, epoch: int, start_step: int = 0) -> AheadIterator[Batch]:
+        """This rank's batches of `epoch` from global step `start_step` on, one for each step."""
 
 
 class PairReader:

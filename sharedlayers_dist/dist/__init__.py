@@ -7,40 +7,99 @@ Three lines change a script for one process:
     model.fit(..., callbacks=dist.default_callbacks())
 
 This is the only part of the package that imports Horovod, and it does so only where a launcher
-started several ranks. With one rank all of it does nothing.
+started several ranks. With one rank all of it does nothing. The public names are imported on first
+use, so that a launcher can serve a rendezvous without loading TensorFlow.
 """
 
-from sharedlayers_dist.dist.agreed import AgreedEarlyStopping as AgreedEarlyStopping
-from sharedlayers_dist.dist.agreed import AgreedReduceLROnPlateau as AgreedReduceLROnPlateau
-from sharedlayers_dist.dist.batch_norm import SyncBatchNormalization as SyncBatchNormalization
-from sharedlayers_dist.dist.broadcast import BroadcastInitialState as BroadcastInitialState
-from sharedlayers_dist.dist.broadcast import broadcast_state as broadcast_state
-from sharedlayers_dist.dist.collectives import AgreedRuntimeError as AgreedRuntimeError
-from sharedlayers_dist.dist.collectives import AgreedValueError as AgreedValueError
-from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
-from sharedlayers_dist.dist.collectives import allgather_object as allgather_object
-from sharedlayers_dist.dist.collectives import allreduce_sum as allreduce_sum
-from sharedlayers_dist.dist.collectives import barrier as barrier
-from sharedlayers_dist.dist.collectives import broadcast_arrays as broadcast_arrays
-from sharedlayers_dist.dist.collectives import broadcast_object as broadcast_object
-from sharedlayers_dist.dist.collectives import raise_on_all_ranks as raise_on_all_ranks
-from sharedlayers_dist.dist.defaults import default_callbacks as default_callbacks
-from sharedlayers_dist.dist.exact_metrics import ExactMetrics as ExactMetrics
-from sharedlayers_dist.dist.exact_metrics import exact_metrics as exact_metrics
-from sharedlayers_dist.dist.failure import OtherRankFailedError as OtherRankFailedError
-from sharedlayers_dist.dist.failure import shared_failure as shared_failure
-from sharedlayers_dist.dist.guard import ReplicaGuard as ReplicaGuard
-from sharedlayers_dist.dist.guard import check_replicas as check_replicas
-from sharedlayers_dist.dist.learning_rate import LearningRateWarmup as LearningRateWarmup
-from sharedlayers_dist.dist.learning_rate import scale_learning_rate as scale_learning_rate
-from sharedlayers_dist.dist.optimizer import DistributedOptimizer as DistributedOptimizer
-from sharedlayers_dist.dist.reduction import Adasum as Adasum
-from sharedlayers_dist.dist.reduction import Average as Average
-from sharedlayers_dist.dist.reduction import Sum as Sum
-from sharedlayers_dist.dist.runtime import init as init
-from sharedlayers_dist.dist.runtime import rank as rank
-from sharedlayers_dist.dist.runtime import shutdown as shutdown
-from sharedlayers_dist.dist.runtime import size as size
-from sharedlayers_dist.dist.runtime import world as world
-from sharedlayers_dist.dist.step import prepare as prepare
-from sharedlayers_dist.dist.weighting import local_batch as local_batch
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharedlayers_dist.dist.agreed import AgreedEarlyStopping as AgreedEarlyStopping
+    from sharedlayers_dist.dist.agreed import AgreedReduceLROnPlateau as AgreedReduceLROnPlateau
+    from sharedlayers_dist.dist.batch_norm import SyncBatchNormalization as SyncBatchNormalization
+    from sharedlayers_dist.dist.broadcast import BroadcastInitialState as BroadcastInitialState
+    from sharedlayers_dist.dist.broadcast import broadcast_state as broadcast_state
+    from sharedlayers_dist.dist.collectives import AgreedRuntimeError as AgreedRuntimeError
+    from sharedlayers_dist.dist.collectives import AgreedValueError as AgreedValueError
+    from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
+    from sharedlayers_dist.dist.collectives import allgather_object as allgather_object
+    from sharedlayers_dist.dist.collectives import allreduce_sum as allreduce_sum
+    from sharedlayers_dist.dist.collectives import barrier as barrier
+    from sharedlayers_dist.dist.collectives import broadcast_arrays as broadcast_arrays
+    from sharedlayers_dist.dist.collectives import broadcast_object as broadcast_object
+    from sharedlayers_dist.dist.collectives import raise_on_all_ranks as raise_on_all_ranks
+    from sharedlayers_dist.dist.defaults import default_callbacks as default_callbacks
+    from sharedlayers_dist.dist.metric_sums import ExactMetrics as ExactMetrics
+    from sharedlayers_dist.dist.metric_sums import exact_metrics as exact_metrics
+    from sharedlayers_dist.dist.failure import OtherRankFailedError as OtherRankFailedError
+    from sharedlayers_dist.dist.failure import shared_failure as shared_failure
+    from sharedlayers_dist.dist.guard import ReplicaGuard as ReplicaGuard
+    from sharedlayers_dist.dist.guard import check_replicas as check_replicas
+    from sharedlayers_dist.dist.learning_rate import LearningRateWarmup as LearningRateWarmup
+    from sharedlayers_dist.dist.learning_rate import scale_learning_rate as scale_learning_rate
+    from sharedlayers_dist.dist.optimizer import DistributedOptimizer as DistributedOptimizer
+    from sharedlayers_dist.dist.reduction import Adasum as Adasum
+    from sharedlayers_dist.dist.reduction import Average as Average
+    from sharedlayers_dist.dist.reduction import Sum as Sum
+    from sharedlayers_dist.dist.rendezvous import Rendezvous as Rendezvous
+    from sharedlayers_dist.dist.runtime import init as init
+    from sharedlayers_dist.dist.runtime import rank as rank
+    from sharedlayers_dist.dist.runtime import shutdown as shutdown
+    from sharedlayers_dist.dist.runtime import size as size
+    from sharedlayers_dist.dist.runtime import world as world
+    from sharedlayers_dist.dist.step import prepare as prepare
+    from sharedlayers_dist.dist.weighting import local_batch as local_batch
+
+_HOME_OF_NAME = {
+    "Adasum": "reduction",
+    "AgreedEarlyStopping": "agreed",
+    "AgreedReduceLROnPlateau": "agreed",
+    "AgreedRuntimeError": "collectives",
+    "AgreedValueError": "collectives",
+    "Average": "reduction",
+    "BroadcastInitialState": "broadcast",
+    "DistributedOptimizer": "optimizer",
+    "ExactMetrics": "metric_sums",
+    "LearningRateWarmup": "learning_rate",
+    "OtherRankFailedError": "failure",
+    "Rendezvous": "rendezvous",
+    "ReplicaGuard": "guard",
+    "Sum": "reduction",
+    "SyncBatchNormalization": "batch_norm",
+    "allgather_array": "collectives",
+    "allgather_object": "collectives",
+    "allreduce_sum": "collectives",
+    "barrier": "collectives",
+    "broadcast_arrays": "collectives",
+    "broadcast_object": "collectives",
+    "broadcast_state": "broadcast",
+    "check_replicas": "guard",
+    "default_callbacks": "defaults",
+    "exact_metrics": "metric_sums",
+    "init": "runtime",
+    "local_batch": "weighting",
+    "prepare": "step",
+    "raise_on_all_ranks": "collectives",
+    "rank": "runtime",
+    "scale_learning_rate": "learning_rate",
+    "shared_failure": "failure",
+    "shutdown": "runtime",
+    "size": "runtime",
+    "world": "runtime",
+}
+__all__ = sorted(_HOME_OF_NAME)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use (PEP 562)."""
+    if name in _HOME_OF_NAME:
+        return getattr(import_module(f"{__name__}.{_HOME_OF_NAME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, loaded or not."""
+    return sorted([*globals(), *__all__])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from sharedlayers_dist.dist.broadcast import BroadcastInitialState
-from sharedlayers_dist.dist.exact_metrics import ExactMetrics
+from sharedlayers_dist.dist.metric_sums import ExactMetrics
 from sharedlayers_dist.dist.guard import ReplicaGuard
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from sharedlayers_dist import dist, models
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import PairReader, as_tf_dataset
+from sharedlayers_dist.data import Reader, as_tf_dataset
 from sharedlayers_dist.train import state
 from sharedlayers_dist.train.callback_states import ResumeCallbacks, read_states
 from sharedlayers_dist.train.callbacks import OneTraining, Record, ResumeMetrics
@@ -25,16 +26,29 @@ from sharedlayers_dist.train.progress import MetricsLog, Progress, TensorBoardLo
 from sharedlayers_dist.train.result import TrainResult
 from sharedlayers_dist.train.run_folder import METRICS, RunFolder, storable
 from sharedlayers_dist.train.saving import Save
-from sharedlayers_dist.train.sources import read_pairs, read_training
+from sharedlayers_dist.train.sources import OpenReader, open_here, plan_reading, read_training
 from sharedlayers_dist.train.track import Position, Track
 from sharedlayers_dist.world import World
 
 _T = TypeVar("_T")
 
 
-def fit(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> TrainResult:
-    """Trains on this rank; see `sharedlayers_dist.train.train`."""
-    world = dist.init() if config.launcher == "auto" else World()
+def fit(
+    config: TrainConfig,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    open_reader: OpenReader = open_here,
+    listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
+) -> TrainResult:
+    """Trains on this rank; see `sharedlayers_dist.train.train`.
+
+    Args:
+        config: The run's options.
+        callbacks: Further Keras callbacks.
+        open_reader: Where pairs are read.
+        listen: How this rank learns that the run is to stop.
+    """
+    world = dist.init() if config.launcher != "local" else World()
     folder = RunFolder(config.output)
     checkpoint: Checkpoint | None = None
 
@@ -43,10 +57,11 @@ def fit(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> T
         job, checkpoint = open_job(config, folder)
         return job
 
-    with dist.shared_failure(), listen_for_stop() as stop:
+    with dist.shared_failure(), listen() as stop:
         job = _tell_all(world, open_on_rank_zero)
         keras.utils.set_random_seed(config.seed)
-        return _Run(config, job, folder, world, checkpoint).train(callbacks, stop)
+        run = _Run(config, job, folder, world, checkpoint, open_reader)
+        return run.train(callbacks, stop)
 
 
 def _tell_all(world: World, find_out: Callable[[], _T]) -> _T:
@@ -71,6 +86,7 @@ class _Run:
         folder: The run folder.
         world: This rank.
         checkpoint: What rank zero starts from, and the others get by broadcast; None elsewhere.
+        open_reader: Where pairs are read.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class _Run:
         folder: RunFolder,
         world: World,
         checkpoint: Checkpoint | None,
+        open_reader: OpenReader,
     ) -> None:
         self._config = config
         self._job = job
@@ -102,12 +119,13 @@ class _Run:
             self._metric_states = checkpoint.part("metrics")
         elif checkpoint is not None:
             state.restore(self._view, checkpoint, parts=["model"])
-        self._reader = read_training(job.training, config, alphabet=job.alphabet, world=world)
-        self._validation_reader = (
-            read_pairs(job.validation, config, alphabet=job.alphabet, world=world, shuffle=False)
-            if job.validation
-            else None
+        self._reader = read_training(
+            job.training, config, alphabet=job.alphabet, world=world, open_reader=open_reader
         )
+        self._validation_reader: Reader | None = None
+        if job.validation is not None:
+            make = plan_reading(job.validation, config, alphabet=job.alphabet, shuffle=False)
+            self._validation_reader = open_reader(make, world)
         self._track = Track(
             job.start, steps_per_epoch=self._reader.steps_per_epoch, epochs=config.epochs
         )
@@ -173,8 +191,6 @@ class _Run:
 
     def _say_what_was_cut(self, progress: Progress) -> None:
         """Says on rank zero what all ranks left out of the training pairs."""
-        if not isinstance(self._reader, PairReader):
-            return
         counts = np.array([self._reader.num_bad_rows, self._reader.num_cut_texts])
         num_bad_rows, num_cut_texts = dist.allreduce_sum([counts])[0]
         if num_bad_rows:

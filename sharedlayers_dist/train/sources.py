@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from sharedlayers_dist.data import (
     GroupedItems,
     GroupedPairReader,
     PairReader,
+    Reader,
     index_dataset,
     index_mixture,
     make_alphabet,
@@ -22,7 +25,16 @@ from sharedlayers_dist.data import (
 from sharedlayers_dist.world import World
 
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
-Reader: TypeAlias = PairReader | GroupedPairReader
+MakeReader: TypeAlias = Callable[[World], PairReader]
+"""Makes the reader of one part of the pairs: rank r of a world of n reads the r-th of n parts. It
+can be pickled, so that reading may be done elsewhere."""
+OpenReader: TypeAlias = Callable[[MakeReader, World], Reader]
+"""Opens this rank's reader, here or elsewhere."""
+
+
+def open_here(make: MakeReader, world: World) -> Reader:
+    """Reads in this process."""
+    return make(world)
 
 
 def open_source(config: TrainConfig) -> Source:
@@ -71,8 +83,15 @@ def describe_source(source: Source, config: TrainConfig) -> str:
     return f"{source.num_rows} pairs, {config.batch_size} a step"
 
 
-def read_training(source: Source, config: TrainConfig, *, alphabet: str, world: World) -> Reader:
-    """This rank's reader of the training data.
+def read_training(
+    source: Source,
+    config: TrainConfig,
+    *,
+    alphabet: str,
+    world: World,
+    open_reader: OpenReader = open_here,
+) -> Reader:
+    """This rank's reader of the training data; pairs made on the fly are always read here.
 
     Raises:
         ValueError: for more ranks than streams, or items that make no pairs.
@@ -86,22 +105,25 @@ def read_training(source: Source, config: TrainConfig, *, alphabet: str, world: 
             seed=config.seed,
             world=world,
         )
-    return read_pairs(source, config, alphabet=alphabet, world=world, shuffle=True)
+    make = plan_reading(source, config, alphabet=alphabet, shuffle=True)
+    return open_reader(make, world)
 
 
-def read_pairs(
+def plan_reading(
+    source: DatasetIndex | DatasetMixture, config: TrainConfig, *, alphabet: str, shuffle: bool
+) -> MakeReader:
+    """What makes the readers of pairs; `shuffle` is for training pairs alone."""
+    return partial(_make_reader, source=source, config=config, alphabet=alphabet, shuffle=shuffle)
+
+
+def _make_reader(
+    world: World,
+    *,
     source: DatasetIndex | DatasetMixture,
     config: TrainConfig,
-    *,
     alphabet: str,
-    world: World,
     shuffle: bool,
 ) -> PairReader:
-    """This rank's reader of pairs; `shuffle` is for training pairs alone.
-
-    Raises:
-        ValueError: for more ranks than streams.
-    """
     return PairReader(
         source,
         alphabet=alphabet,

@@ -11,13 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
-from horovod.runner.http.http_server import RendezvousServer
+from sharedlayers_dist.dist import Rendezvous
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS_AFTER_FIRST_FAILURE = 20.0
@@ -34,36 +33,6 @@ class RankResult:
     """Standard output and standard error, interleaved."""
     seconds: float
     """From the start of the ranks to the end of this one."""
-
-
-@contextmanager
-def _rendezvous(num_ranks: int) -> Iterator[list[dict[str, str]]]:
-    """Serves Gloo's rendezvous; yields each rank's environment variables."""
-    plan = get_host_assignments(parse_hosts(f"localhost:{num_ranks}"), num_ranks)
-    server = RendezvousServer(verbose=0)
-    port = server.start()
-    try:
-        server.init(plan)
-        yield [
-            {
-                "HOROVOD_HOSTNAME": "localhost",
-                "HOROVOD_RANK": str(slot.rank),
-                "HOROVOD_SIZE": str(slot.size),
-                "HOROVOD_LOCAL_RANK": str(slot.local_rank),
-                "HOROVOD_LOCAL_SIZE": str(slot.local_size),
-                "HOROVOD_CROSS_RANK": str(slot.cross_rank),
-                "HOROVOD_CROSS_SIZE": str(slot.cross_size),
-                "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
-                "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
-                "HOROVOD_GLOO_IFACE": "lo",
-                "HOROVOD_CONTROLLER": "gloo",
-                "HOROVOD_CPU_OPERATIONS": "gloo",
-            }
-            for slot in plan
-        ]
-    finally:
-        server.stop()
-        server._httpd.server_close()
 
 
 def run_ranks(
@@ -107,7 +76,10 @@ def run_ranks(
     }
     base |= env or {}
     with ExitStack() as stack:
-        places = stack.enter_context(_rendezvous(num_ranks)) if num_ranks > 1 else [{}]
+        places: list[dict[str, str]] = [{}]
+        if num_ranks > 1:
+            server = stack.enter_context(Rendezvous(["localhost"] * num_ranks, address="127.0.0.1"))
+            places = [server.environment(rank, interface="lo") for rank in range(num_ranks)]
         outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in places]
         started = time.monotonic()
         processes = [

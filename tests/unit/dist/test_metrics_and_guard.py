@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sharedlayers_dist.dist.exact_metrics import is_additive
+from sharedlayers_dist.dist.metric_sums import is_additive
 from sharedlayers_dist.dist.guard import _difference, _holders, _make_checksums
 
 
