@@ -95,11 +95,12 @@ class TrainConfig:
     num_shard_actors: int = -1
     """Ray: actors that read and encode the pairs for the workers; -1 for one for each worker, 0 to
     read in the workers themselves."""
-    cpus_per_shard_actor: float = 1.0
-    """Ray: CPUs that each of these actors takes."""
+    cpus_per_shard_actor: float = 0.0
+    """Ray: CPUs that each of these actors reserves; 0 lets them share those of the nodes they are
+    on."""
     address: str = ""
-    """Ray: the cluster to join (`auto`, host:port or ray://host:port); empty for RAY_ADDRESS, or
-    a cluster of this machine alone."""
+    """Ray: the cluster to join (`auto` or host:port); empty for RAY_ADDRESS, or for a cluster of
+    this machine alone."""
     max_failures: int = 3
     """Ray: how often the workers are started again, from the last checkpoint, after one failed."""
     placement_seconds: float = 120.0
