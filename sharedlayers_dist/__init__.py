@@ -9,12 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sharedlayers_dist import data, dist, evaluate, models
+    from sharedlayers_dist import data, dist, evaluate, models, ray
     from sharedlayers_dist.config import TrainConfig
     from sharedlayers_dist.train import TrainResult, train
     from sharedlayers_dist.world import World
 
-__all__ = ["TrainConfig", "TrainResult", "World", "data", "dist", "evaluate", "models", "train"]
+__all__ = [
+    "TrainConfig",
+    "TrainResult",
+    "World",
+    "data",
+    "dist",
+    "evaluate",
+    "models",
+    "ray",
+    "train",
+]
 __version__ = "0.1.0"
 
 _HOME_OF_NAME = {

@@ -21,6 +21,7 @@ from sharedlayers_dist.config import (
     TrainConfig,
 )
 from sharedlayers_dist.quiet import import_tensorflow_quietly
+from sharedlayers_dist.train import TrainResult
 from sharedlayers_dist.train.interrupt import EXIT_CODE, RunInterruptedError
 
 app = App(
@@ -80,15 +81,25 @@ def inspect(config: Annotated[InspectConfig, _Options]) -> None:
 
 @app.command
 def train(*, config: Annotated[TrainConfig, _Options]) -> None:
-    """Trains a pair model; under `horovodrun -np N`, as one of N ranks."""
-    import_tensorflow_quietly()
-    from sharedlayers_dist.train import train as run
-
-    result = run(config)
+    """Trains a pair model; under `horovodrun -np N`, as one of N ranks, or on a Ray cluster."""
+    result = _train_on_ray(config) if config.launcher == "ray" else _train_here(config)
     if _is_rank_zero():
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
         print(f"{result.steps} steps in {result.epochs} epochs: {figures}")
         print(f"model: {result.model}")
+
+
+def _train_on_ray(config: TrainConfig) -> TrainResult:
+    from sharedlayers_dist.ray import train as run
+
+    return run(config)
+
+
+def _train_here(config: TrainConfig) -> TrainResult:
+    import_tensorflow_quietly()
+    from sharedlayers_dist.train import train as run
+
+    return run(config)
 
 
 @app.command

@@ -41,13 +41,18 @@ class OtherRankFailedError(RuntimeError):
     Args:
         text: What is known of it.
         told_by: The rank that tells people: the one that failed, or the first that misses another.
+        is_users: Whether it failed with a ValueError, for what a user got wrong.
     """
 
     is_agreed = True
 
-    def __init__(self, text: str, *, told_by: int) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, told_by: int, is_users: bool) -> None:
+        super().__init__(text, told_by, is_users)  # All of them, so that it can be pickled.
         self.told_by = told_by
+        self.is_users = is_users
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @contextmanager
@@ -68,15 +73,18 @@ def shared_failure() -> Iterator[None]:
             raise
         rank = runtime.rank()
         if not _is_sign_of_a_lost_rank(error):
-            _leave_note(f"Rank {rank} failed: {_describe(error)}")
+            _leave_note(
+                f"Rank {rank} failed: {_describe(error)}", is_users=isinstance(error, ValueError)
+            )
             error.add_note(f"This was rank {rank} of {runtime.size()}.")
             raise
         note = _wait_for_note(rank)
         if note is None:
             note = _leave_note(
-                "A rank was lost without a word: it was killed, or its host or the network is gone."
+                "A rank was lost without a word: it was killed, or its host or the network is gone.",
+                is_users=False,
             )
-        raise OtherRankFailedError(note["text"], told_by=note["told_by"]) from error
+        raise OtherRankFailedError(**note) from error
 
 
 def _describe(error: BaseException) -> str:
@@ -99,9 +107,9 @@ def _note_url() -> str | None:
     return f"http://{address}:{port}/sharedlayers_dist/failure"
 
 
-def _leave_note(text: str) -> dict[str, Any]:
+def _leave_note(text: str, *, is_users: bool) -> dict[str, Any]:
     """Tells the other ranks; of several failures the first counts. Returns the note."""
-    note = {"text": text, "told_by": runtime.rank()}
+    note = {"text": text, "told_by": runtime.rank(), "is_users": is_users}
     url = _note_url()
     if url is None:
         return note

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharedlayers_dist.ray.backend import HorovodConfig as HorovodConfig
     from sharedlayers_dist.ray.backend import num_restarts as num_restarts
-    from sharedlayers_dist.ray.launcher import make_trainer as make_trainer
+    from sharedlayers_dist.ray.launcher import fit as fit
     from sharedlayers_dist.ray.launcher import train as train
 
 _HOME_OF_NAME = {
     "HorovodConfig": "backend",
-    "make_trainer": "launcher",
+    "fit": "launcher",
     "num_restarts": "backend",
     "train": "launcher",
 }

@@ -34,6 +34,11 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
         ValueError: on all ranks, for what a user got wrong (a folder, a column, an option).
         RuntimeError: on all ranks, for a rank that failed or a file that could not be written.
     """
+    if config.launcher == "ray":
+        raise ValueError(
+            "A run on Ray is started by its driver. Received: launcher='ray'. Call "
+            "sharedlayers_dist.ray.train(config)."
+        )
     from sharedlayers_dist.train.fit import fit  # Here, so that importing loads no TensorFlow.
 
     return fit(config, callbacks)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from io import TextIOBase
+from typing import Any, TextIO, TypeVar
 
 import keras
 import numpy as np
@@ -39,6 +40,7 @@ def fit(
     *,
     open_reader: OpenReader = open_here,
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
+    stream: TextIO | TextIOBase | None = None,
 ) -> TrainResult:
     """Trains on this rank; see `sharedlayers_dist.train.train`.
 
@@ -47,6 +49,7 @@ def fit(
         callbacks: Further Keras callbacks.
         open_reader: Where pairs are read.
         listen: How this rank learns that the run is to stop.
+        stream: Where progress is shown; standard error by default.
     """
     world = dist.init() if config.launcher != "local" else World()
     folder = RunFolder(config.output)
@@ -60,7 +63,7 @@ def fit(
     with dist.shared_failure(), listen() as stop:
         job = _tell_all(world, open_on_rank_zero)
         keras.utils.set_random_seed(config.seed)
-        run = _Run(config, job, folder, world, checkpoint, open_reader)
+        run = _Run(config, job, folder, world, checkpoint, open_reader, stream)
         return run.train(callbacks, stop)
 
 
@@ -87,6 +90,7 @@ class _Run:
         world: This rank.
         checkpoint: What rank zero starts from, and the others get by broadcast; None elsewhere.
         open_reader: Where pairs are read.
+        stream: Where progress is shown.
     """
 
     def __init__(
@@ -97,7 +101,9 @@ class _Run:
         world: World,
         checkpoint: Checkpoint | None,
         open_reader: OpenReader,
+        stream: TextIO | TextIOBase | None,
     ) -> None:
+        self._stream = stream
         self._config = config
         self._job = job
         self._world = world
@@ -135,7 +141,9 @@ class _Run:
     ) -> TrainResult:
         """Runs the epochs that are left and leaves the models behind."""
         config, job = self._config, self._job
-        progress = Progress(self._reader.steps_per_epoch, shown=self._world.is_rank_zero)
+        progress = Progress(
+            self._reader.steps_per_epoch, shown=self._world.is_rank_zero, stream=self._stream
+        )
         progress.say(describe_job(job, config, self._world.size))
         logs: list[MetricsLog | TensorBoardLog] = []
         keeper = None

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from io import TextIOBase
 from typing import Any, TextIO
 
 import tensorflow as tf
@@ -129,7 +130,7 @@ class Progress:
 
     SECONDS_BETWEEN_LINES = 5.0
 
-    def __init__(self, total_steps: int, *, shown: bool, stream: TextIO | None = None) -> None:
+    def __init__(self, total_steps: int, *, shown: bool, stream: TextIO | TextIOBase | None = None) -> None:
         self._total = total_steps
         self._shown = shown
         self._stream = sys.stderr if stream is None else stream

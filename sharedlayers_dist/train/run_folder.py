@@ -13,6 +13,8 @@ from sharedlayers_dist.train.storage import LocalFolder, open_folder
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 MODEL, BEST_MODEL = "model.keras", "best.keras"
+RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""What Ray Train remembers of the checkpoints that were reported to it, while it runs."""
 
 _FREE_ON_RESUME = frozenset(
     {
@@ -40,6 +42,8 @@ _FREE_ON_RESUME = frozenset(
     }
 )
 """Fields that may change when a run goes on; all others decide what is trained, and how."""
+_PLACES_OF_FINGERPRINT = {"fingerprint": {"pairs", "mix"}, "validation_fingerprint": {"validation"}}
+"""Where data lie, which may change as long as they are the same data."""
 
 
 class RunFolder:
@@ -76,29 +80,47 @@ class RunFolder:
         Raises:
             ValueError: when the folder holds something else, or a run that `config` does not match.
         """
-        there = self.files.names()
-        if CONFIG in there and self.has_begun:
+        self.require_usable(config)
+        if self._holds_run:
+            self._require_same(config, facts)
+            return
+        self.files.write(CONFIG, (json.dumps(storable(config) | facts, indent=2) + "\n").encode())
+
+    @property
+    def _holds_run(self) -> bool:
+        return CONFIG in self.files.names() and self.has_begun
+
+    def require_usable(self, config: TrainConfig) -> None:
+        """Makes sure that nothing would be overwritten; writes nothing.
+
+        Raises:
+            ValueError: when the folder holds something else, or a run that is not to go on.
+        """
+        if self._holds_run:
             if not config.resume:
                 raise ValueError(
                     "The output folder holds another run, which is not overwritten. Received: "
                     f"output={str(self)!r}. Choose another folder, or go on with --resume."
                 )
-            self._require_same(config, facts)
             return
+        there = self.files.names()
         is_file = isinstance(self.files, LocalFolder) and self.files.path.is_file()
         if is_file or (there and there != [CONFIG]):
             raise ValueError(
                 "The output must be a new or empty folder. Received: "
                 f"output={str(self)!r}, which holds something that is not a run."
             )
-        self.files.write(CONFIG, (json.dumps(storable(config) | facts, indent=2) + "\n").encode())
 
     def _require_same(self, config: TrainConfig, facts: dict[str, Any]) -> None:
         stored, wanted = self.read_config(), storable(config) | facts
+        free = set(_FREE_ON_RESUME)
+        for fingerprint, places in _PLACES_OF_FINGERPRINT.items():
+            if stored.get(fingerprint) == wanted.get(fingerprint):
+                free |= places
         differing = [
             f"{name}: {_short(stored.get(name))} in the run, {_short(wanted[name])} asked for"
             for name in wanted
-            if name not in _FREE_ON_RESUME and stored.get(name) != wanted[name]
+            if name not in free and stored.get(name) != wanted[name]
         ]
         if differing:
             raise ValueError(

@@ -54,6 +54,9 @@ class Folder(Protocol):
     def clean(self, name: str = "") -> None:
         """Removes from a folder what an interrupted write has left under a name of its own."""
 
+    def locate(self, name: str = "") -> tuple[str, fs.FileSystem]:
+        """The path of a file or folder, and the filesystem that it is on."""
+
 
 def open_folder(uri: str) -> Folder:
     """The folder that a path or a URI names; it need not exist.
@@ -157,6 +160,10 @@ class LocalFolder:
             else:
                 path.unlink()
 
+    def locate(self, name: str = "") -> tuple[str, fs.FileSystem]:
+        """The absolute path, on this machine's disks."""
+        return str((self.path / name).absolute()), fs.LocalFileSystem()
+
 
 class RemoteFolder:
     """A folder on an object store or another filesystem that pyarrow reaches."""
@@ -227,6 +234,10 @@ class RemoteFolder:
 
     def clean(self, name: str = "") -> None:
         """Does nothing: an object that was not written as a whole does not exist."""
+
+    def locate(self, name: str = "") -> tuple[str, fs.FileSystem]:
+        """The path in the store, bucket first, and the store."""
+        return f"{self._path}/{name}".rstrip("/"), self._filesystem
 
 
 def _make_folder(path: Path) -> None:

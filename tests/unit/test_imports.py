@@ -17,11 +17,11 @@ MAY_IMPORT = {
     "dist": {"config", "world"},
     "train": {"config", "world", "models", "data", "dist"},
     "evaluate": {"config", "world", "models", "data", "dist", "train"},
-    "ray": {"config", "world", "models", "data", "dist", "train", "evaluate"},
+    "ray": {"config", "world", "quiet", "models", "data", "dist", "train", "evaluate"},
     "doctor": {"dist"},
     "cli": {"config", "quiet", "doctor", "models", "data", "train", "evaluate", "ray"},
     "__main__": {"cli"},
-    "__init__": {"config", "world", "models", "data", "dist", "train", "evaluate"},
+    "__init__": {"config", "world", "models", "data", "dist", "train", "evaluate", "ray"},
 }
 HOME_OF_LIBRARY = {
     "horovod": {"dist"},

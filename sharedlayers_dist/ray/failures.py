@@ -1,0 +1,98 @@
+"""What went wrong on a cluster, in one line that names rank and node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.train import UserCallback
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+
+_LOST = (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+    ray.exceptions.RayActorError,
+)
+
+
+class RayRunError(RuntimeError):
+    """A run on Ray that failed for good; the message names the rank and the node."""
+
+    is_agreed = True
+
+
+class TellOfFailures(UserCallback):
+    """Tells the driver of each failure of the workers; Ray Train calls it where it controls them.
+
+    Args:
+        control: The run's control actor.
+    """
+
+    def __init__(self, control: Any) -> None:
+        self._control = control
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Passes on who failed, and with what."""
+        places = ray.get(self._control.places.remote())
+        ray.get(self._control.fail.remote(describe_workers(worker_exceptions, places)))
+
+
+def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str]) -> str:
+    """One line about the worker that failed first, as far as can be told.
+
+    A rank that was lost or failed by itself counts before one that only misses another.
+
+    Args:
+        errors: What each rank that failed raised.
+        places: The node of each rank, as far as it is known.
+    """
+
+    def order(rank: int) -> tuple[int, int]:
+        error = errors[rank]
+        if isinstance(error, _LOST):
+            return (1, rank)
+        return (2 if _is_about_another(error) else 0, rank)
+
+    rank = min(errors, key=order)
+    error = errors[rank]
+    where = f"rank {rank} on the node {places.get(rank, 'unknown')}"
+    if isinstance(error, _LOST):
+        return (
+            f"{where} was lost: its process was killed or ran out of memory, or its node or the "
+            "network is gone"
+        )
+    if _is_about_another(error):
+        return _one_line(error)
+    return f"{where} failed: {_one_line(error)}"
+
+
+def describe_failure(error: TrainingFailedError) -> str:
+    """One line about a run's end, where no worker has said more."""
+    if isinstance(error, WorkerGroupError):
+        return describe_workers(error.worker_failures, {})
+    if isinstance(error, ControllerError):
+        return _one_line(error.controller_failure)
+    return _one_line(error)
+
+
+def _is_about_another(error: BaseException) -> bool:
+    """Whether a rank only passes on what it heard of another, as OtherRankFailedError does."""
+    return hasattr(_unwrapped(error), "told_by")
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """The worker's own error; Ray adds the traceback as text."""
+    return error._base_exc if isinstance(error, UserExceptionWithTraceback) else error
+
+
+def _one_line(error: BaseException) -> str:
+    own = _unwrapped(error)
+    text = " ".join(str(own).split())
+    is_plain = isinstance(own, ValueError | RuntimeError) and text
+    return text if is_plain else f"{type(own).__name__}: {text}"

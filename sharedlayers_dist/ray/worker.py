@@ -1,0 +1,72 @@
+"""What each worker of Ray Train does: one rank's training, reported to Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.train
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.quiet import import_tensorflow_quietly
+from sharedlayers_dist.ray.backend import num_restarts
+from sharedlayers_dist.ray.control import DriverStream, listen_to
+from sharedlayers_dist.train import RunFolder, TrainResult
+from sharedlayers_dist.train.interrupt import RunInterruptedError
+from sharedlayers_dist.train.sources import OpenReader, open_here
+
+if TYPE_CHECKING:
+    import keras
+
+MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
+"""Makes Keras callbacks on each worker; it must be possible to pickle it."""
+
+
+def train_on_worker(
+    config: TrainConfig, make_callbacks: MakeCallbacks, shard_actors: Sequence[Any], control: Any
+) -> TrainResult | Exception:
+    """Trains as one rank; Ray Train starts this on every worker.
+
+    Returns:
+        What was trained, or an error that another try would only meet again: a user's mistake, a
+        loss that is not finite, the wish to stop. Whatever else goes wrong is raised, and Ray Train
+        starts the workers again.
+    """
+    node = ray.util.get_node_ip_address()
+    ray.get(control.place.remote(ray.train.get_context().get_world_rank(), node))
+    import_tensorflow_quietly()
+    from sharedlayers_dist import dist
+    from sharedlayers_dist.ray.reporting import Report
+    from sharedlayers_dist.train.finite import NotFiniteError
+    from sharedlayers_dist.train.fit import fit
+
+    report = Report(RunFolder(config.output), node)
+    try:
+        return fit(
+            replace(config, resume=config.resume or num_restarts() > 0),
+            [*make_callbacks(), report],
+            open_reader=_choose_reading(shard_actors),
+            listen=partial(listen_to, control),
+            stream=DriverStream(control),
+        )
+    except dist.OtherRankFailedError as error:
+        if not error.is_users:
+            raise
+        return ValueError(str(error))
+    except ValueError as error:
+        return ValueError(str(error))
+    except (RunInterruptedError, NotFiniteError) as error:
+        return type(error)(str(error))
+    finally:
+        report.end()
+
+
+def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:
+    if not shard_actors:
+        return open_here
+    from sharedlayers_dist.ray.shards import open_on_actors
+
+    return open_on_actors(shard_actors)
