@@ -8,6 +8,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.ray.failures import RayRunError
 
 Resources = dict[str, float]
 _PATIENCE_IN_SILENCE = 5.0
@@ -30,7 +31,7 @@ def wait_for_room(
         say: Is told what is waited for, if it takes a while.
 
     Raises:
-        RuntimeError: after `placement_seconds`, naming what is missing.
+        RayRunError: after `placement_seconds`, naming what is missing.
     """
     fewest, _ = config.worker_range
     bundles = [resources_per_worker(config)] * fewest
@@ -46,7 +47,7 @@ def wait_for_room(
             return
         say(f"waiting for room: {describe_lack(bundles)}")
         if not group.wait(config.placement_seconds - patience):
-            raise RuntimeError(
+            raise RayRunError(
                 f"The run could not be placed within {config.placement_seconds:g} seconds. "
                 f"Received: {describe_lack(bundles)}. Ask for fewer workers, CPUs or GPUs, add "
                 "nodes, or give a longer --placement-seconds to a cluster that is to grow."

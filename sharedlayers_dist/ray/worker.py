@@ -62,6 +62,7 @@ def train_on_worker(
         return type(error)(str(error))
     finally:
         report.end()
+        dist.shutdown()  # The process lives on, and ranks that wait for this one must not.
 
 
 def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:
