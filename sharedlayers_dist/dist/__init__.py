@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.runtime import size as size
     from sharedlayers_dist.dist.runtime import world as world
     from sharedlayers_dist.dist.step import prepare as prepare
+    from sharedlayers_dist.dist.waiting import collective_seconds as collective_seconds
     from sharedlayers_dist.dist.weighting import local_batch as local_batch
 
 _HOME_OF_NAME = {
@@ -77,6 +78,7 @@ _HOME_OF_NAME = {
     "broadcast_object": "collectives",
     "broadcast_state": "broadcast",
     "check_replicas": "guard",
+    "collective_seconds": "waiting",
     "default_callbacks": "defaults",
     "exact_metrics": "metric_sums",
     "init": "runtime",

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.waiting import count_outside
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 * 2**20
@@ -23,14 +24,16 @@ def broadcast_object(value: _T, *, root: int = 0) -> _T:
     if runtime.size() == 1:
         return value
     horovod = runtime.horovod_module()
-    return horovod.broadcast_object(value, root_rank=root, name="sharedlayers_dist.broadcast")
+    with count_outside():
+        return horovod.broadcast_object(value, root_rank=root, name="sharedlayers_dist.broadcast")
 
 
 def allgather_object(value: _T) -> list[_T]:
     """Returns every rank's `value`, pickled, in the order of ranks."""
     if runtime.size() == 1:
         return [value]
-    return runtime.horovod_module().allgather_object(value, name="sharedlayers_dist.allgather")
+    with count_outside():
+        return runtime.horovod_module().allgather_object(value, name="sharedlayers_dist.allgather")
 
 
 def allreduce_sum(arrays: Sequence[Any]) -> list[np.ndarray]:
@@ -49,7 +52,8 @@ def allreduce_sum(arrays: Sequence[Any]) -> list[np.ndarray]:
             continue
         packed = np.concatenate([sums[i].ravel() for i in chosen])
         name = f"sharedlayers_dist.sum.{np.dtype(dtype)}"
-        total = horovod.allreduce(tf.constant(packed), op=horovod.Sum, name=name).numpy()
+        with count_outside():
+            total = horovod.allreduce(tf.constant(packed), op=horovod.Sum, name=name).numpy()
         ends = np.cumsum([sums[i].size for i in chosen])[:-1]
         for i, part in zip(chosen, np.split(total, ends), strict=True):
             sums[i] = part.reshape(sums[i].shape)
@@ -63,12 +67,15 @@ def broadcast_arrays(arrays: Sequence[np.ndarray], *, root: int = 0) -> list[np.
     horovod = runtime.horovod_module()
     packed = [np.frombuffer(np.ascontiguousarray(a).tobytes(), np.uint8) for a in arrays]
     sent = np.concatenate(packed) if packed else np.empty(0, np.uint8)
-    chunks = [
-        horovod.broadcast(
-            tf.constant(sent[start : start + _CHUNK_BYTES]), root, name="sharedlayers_dist.bytes"
-        ).numpy()
-        for start in range(0, sent.size, _CHUNK_BYTES)
-    ]
+    with count_outside():
+        chunks = [
+            horovod.broadcast(
+                tf.constant(sent[start : start + _CHUNK_BYTES]),
+                root,
+                name="sharedlayers_dist.bytes",
+            ).numpy()
+            for start in range(0, sent.size, _CHUNK_BYTES)
+        ]
     received = np.concatenate(chunks) if chunks else sent
     ends = np.cumsum([p.size for p in packed])[:-1]
     return (
@@ -88,10 +95,11 @@ def allgather_array(array: np.ndarray) -> np.ndarray:
     """
     if runtime.size() == 1:
         return array[None]
-    gathered = runtime.horovod_module().allgather(
-        tf.constant(array[None]), name=f"sharedlayers_dist.gather.{array.dtype}"
-    )
-    return gathered.numpy()
+    with count_outside():
+        gathered = runtime.horovod_module().allgather(
+            tf.constant(array[None]), name=f"sharedlayers_dist.gather.{array.dtype}"
+        )
+        return gathered.numpy()
 
 
 def barrier() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.waiting import GraphClock
 
 Average = "average"
 Sum = "sum"
@@ -53,6 +54,7 @@ class GradientReduction:
             # with constant input while it optimizes the graph, at another time than other ranks.
             # A variable's value, which goes into every group, is never constant.
             self._zero = tf.Variable(0.0, trainable=False, name="zero")
+        self._clock = GraphClock()
 
     @property
     def ranks(self) -> list[int]:
@@ -76,6 +78,13 @@ class GradientReduction:
         """
         if not self._ranks.included() or self._ranks.size() == 1:
             return list(gradients)
+        return self._clock.count(
+            gradients, lambda: self._reduce_all(gradients, variables, num_samples)
+        )
+
+    def _reduce_all(
+        self, gradients: Sequence[Any], variables: Sequence[Any], num_samples: tf.Tensor | None
+    ) -> list[Any]:
         options = self._options
         reduced = list(gradients)
         if options.sparse_as_dense:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +22,7 @@ class Record(keras.callbacks.Callback):
         progress: What a person sees.
         exact_metrics: Returns the metrics so far over all ranks; every rank must call it.
         pairs_of_step: Pairs over all ranks in a step of the epoch.
-        read_waited: Seconds this rank has waited for data since the start.
+        read_waits: Seconds this rank has waited so far, by what it waited for.
         every: Steps between lines.
     """
 
@@ -34,7 +34,7 @@ class Record(keras.callbacks.Callback):
         progress: Progress,
         exact_metrics: Callable[[], dict[str, float]],
         pairs_of_step: Callable[[int], int],
-        read_waited: Callable[[], float],
+        read_waits: Callable[[], Mapping[str, float]],
         every: int,
     ) -> None:
         super().__init__()
@@ -43,15 +43,13 @@ class Record(keras.callbacks.Callback):
         self._progress = progress
         self._exact_metrics = exact_metrics
         self._pairs_of_step = pairs_of_step
-        self._read_waited = read_waited
         self._every = every
-        self._interval = Speed()
-        self._epoch = Speed()
+        self._interval = Speed(read_waits)
+        self._epoch = Speed(read_waits)
         self.last_epoch: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clocks."""
-        self._waited = self._read_waited()
         self._interval.restart()
         self._epoch.restart()
         self._progress.begin(
@@ -61,13 +59,8 @@ class Record(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the step; every few of them, a line."""
         position = self._track.position
-        waited = self._read_waited()
         for speed in (self._interval, self._epoch):
-            speed.add(
-                pairs=self._pairs_of_step(position.step_of_epoch - 1),
-                waited=waited - self._waited,
-            )
-        self._waited = waited
+            speed.add(self._pairs_of_step(position.step_of_epoch - 1))
         values: dict[str, float] = {}
         if position.step % self._every == 0:
             values = self._exact_metrics() | self._interval.read()

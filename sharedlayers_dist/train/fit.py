@@ -217,7 +217,10 @@ class _Run:
             progress=progress,
             exact_metrics=lambda: dist.exact_metrics(self._view),
             pairs_of_step=self._reader.pairs_of_step,
-            read_waited=lambda: self._reader.wait_seconds,
+            read_waits=lambda: {
+                "data": self._reader.wait_seconds,
+                "collective": dist.collective_seconds(),
+            },
             every=self._config.log_every,
         )
 

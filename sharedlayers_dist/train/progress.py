@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from io import TextIOBase
 from typing import Any, TextIO
@@ -83,13 +83,19 @@ class TensorBoardLog:
 
 
 class Speed:
-    """Pairs per second, and the share of the time spent waiting for data, since the last look.
+    """Pairs per second, and the shares of the time spent waiting, since the last restart.
 
     Args:
+        read_waits: Seconds this rank has waited so far, by what it waited for.
         clock: Seconds that never go back; passed in so that tests need not wait.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        read_waits: Callable[[], Mapping[str, float]],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._read_waits = read_waits
         self._clock = clock
         self.restart()
 
@@ -97,24 +103,27 @@ class Speed:
         """Begins a new interval."""
         self._began = self._clock()
         self._pairs = 0
-        self._waited = 0.0
+        self._waits = self._read_waits()
 
-    def add(self, *, pairs: int, waited: float) -> None:
-        """Counts one step: its pairs over all ranks, and this rank's seconds without data."""
+    def add(self, pairs: int) -> None:
+        """Counts one step's pairs over all ranks."""
         self._pairs += pairs
-        self._waited += waited
 
     def read(self) -> dict[str, float]:
         """Figures of the interval so far.
 
-        `pairs_per_second` over all ranks, `data_wait_share` (0 to 1) and `peak_memory_mb` of this
-        rank, in units of 10^6 bytes since the process began.
+        `pairs_per_second` over all ranks; of this rank `X_wait_share` (0 to 1) for each X that is
+        waited for, and `peak_memory_mb`, in units of 10^6 bytes since the process began.
         """
         seconds = max(self._clock() - self._began, 1e-9)
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        shares = {
+            f"{name}_wait_share": min((waited - self._waits[name]) / seconds, 1.0)
+            for name, waited in self._read_waits().items()
+        }
         return {
             "pairs_per_second": self._pairs / seconds,
-            "data_wait_share": min(self._waited / seconds, 1.0),
+            **shares,
             "peak_memory_mb": kilobytes * 1024 / 1e6,
         }
 
@@ -130,7 +139,9 @@ class Progress:
 
     SECONDS_BETWEEN_LINES = 5.0
 
-    def __init__(self, total_steps: int, *, shown: bool, stream: TextIO | TextIOBase | None = None) -> None:
+    def __init__(
+        self, total_steps: int, *, shown: bool, stream: TextIO | TextIOBase | None = None
+    ) -> None:
         self._total = total_steps
         self._shown = shown
         self._stream = sys.stderr if stream is None else stream

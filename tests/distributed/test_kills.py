@@ -14,7 +14,12 @@ from tests.distributed.pairs import write_text_pairs
 
 KILLED = "tests.distributed.workers.killed"
 TRAINING = "tests.distributed.workers.training"
-MACHINE_FIGURES = {"pairs_per_second", "data_wait_share", "peak_memory_mb"}
+MACHINE_FIGURES = {
+    "pairs_per_second",
+    "data_wait_share",
+    "collective_wait_share",
+    "peak_memory_mb",
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,13 @@ from tests.distributed.pairs import write_text_pairs
 
 WORKER = "tests.distributed.workers.training"
 STEPS_PER_EPOCH = 5  # 50 pairs, 12 at a time: the last batch has 2, fewer than there are ranks.
-MACHINE_FIGURES = {"event", "pairs_per_second", "data_wait_share", "peak_memory_mb"}
+MACHINE_FIGURES = {
+    "event",
+    "pairs_per_second",
+    "data_wait_share",
+    "collective_wait_share",
+    "peak_memory_mb",
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,25 @@ def test_metrics_are_those_of_all_ranks(runs, ranks):
         assert actual.keys() == expected.keys()
         for name in expected.keys() - MACHINE_FIGURES:
             assert actual[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_one_process_waits_for_no_other(runs):
+    assert {line["collective_wait_share"] for line in read_lines(runs / "one")} == {0.0}
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_share_of_time_in_collectives_is_what_rank_zero_waits_for_others(runs, tmp_path, late):
+    """In the second epoch: nothing is compiled any more, and most of the time one rank sleeps."""
+    options = {
+        "pairs": str(runs / "train"),
+        "output": str(tmp_path / "run"),
+        "epochs": 2,
+        "batch_size": 12,
+    }
+    run_ranks(WORKER, 2, json.dumps(options), late)
+    *_, last = read_lines(tmp_path / "run")
+    assert 0 < last["collective_wait_share"] < 1
+    assert (last["collective_wait_share"] > 0.4) == (late == 1), last
 
 
 def test_the_loss_logged_is_the_mean_over_the_pairs_of_the_validation_set(runs):

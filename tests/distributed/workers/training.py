@@ -1,19 +1,27 @@
 """One rank of a training run: `python -m tests.distributed.workers.training OPTIONS [BROKEN]`.
 
 OPTIONS are those of TrainConfig, as JSON. BROKEN is `averaging`, to take it out: what the tests
-compare must then differ.
+compare must then differ; or a rank, which is then late for each step.
 """
 
 import json
+import os
 import sys
+import time
 
 import keras
 
 from sharedlayers_dist import TrainConfig, dist, train
 
 
+class Late(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        time.sleep(0.5)
+
+
 def main() -> None:
     options, *broken = sys.argv[1:]
+    callbacks: list[keras.callbacks.Callback] = []
     if broken == ["averaging"]:
         distribute = dist.DistributedOptimizer
 
@@ -24,7 +32,9 @@ def main() -> None:
 
         dist.DistributedOptimizer = distribute_in_name_only
         dist.ReplicaGuard = keras.callbacks.Callback  # It would stop the training for that.
-    result = train(TrainConfig(**json.loads(options)))
+    elif broken == [os.environ.get("HOROVOD_RANK")]:
+        callbacks.append(Late())
+    result = train(TrainConfig(**json.loads(options)), callbacks)
     print(f"rank {dist.rank()} finished {result.steps} steps")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,67 @@ def case_guard_ignores_what_may_differ(world: World) -> None:
     )
     moving = dist.allgather_object(model.layers[-1].moving_mean.numpy())
     assert (moving[0] != moving[1]).any()
+
+
+class Late(keras.callbacks.Callback):
+    """Makes one rank late for each step, and notes what each step has waited."""
+
+    SECONDS = 0.5
+
+    def __init__(self, is_late: bool) -> None:
+        super().__init__()
+        self._is_late = is_late
+        self.waited: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._before = dist.collective_seconds()
+        if self._is_late:
+            time.sleep(self.SECONDS)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.waited.append(dist.collective_seconds() - self._before)
+
+
+def case_waiting_for_a_late_rank_is_counted(world: World) -> None:
+    """In steps, whole, in parts, and accumulated (every second one reduces); and outside."""
+    for late, options, compiled in (
+        (0, {}, {}),
+        (1, {"groups": 2}, {"jit_compile": True}),
+        (1, {"backward_passes_per_step": 2}, {"run_eagerly": True}),
+    ):
+        model = make_model()
+        optimizer = dist.DistributedOptimizer(keras.optimizers.SGD(), **options)
+        model.compile(optimizer, "mse", **compiled)
+        data, callbacks = Rows(world, sizes=(6,) * 6), [dist.BroadcastInitialState()]
+        model.fit(data, verbose=0, callbacks=callbacks)
+        note = Late(world.rank == late)
+        model.fit(data, verbose=0, callbacks=[*callbacks, note])
+        waited = [seconds for seconds in note.waited if seconds]
+        assert len(waited) == 6 // options.get("backward_passes_per_step", 1)
+        assert_late(world, late, waited)
+    for exchange in (
+        dist.barrier,
+        lambda: dist.broadcast_object(1),
+        lambda: dist.allgather_object(1),
+        lambda: dist.broadcast_arrays([np.ones(3)]),
+        lambda: dist.allgather_array(np.ones(3)),
+    ):
+        waited = []
+        for _ in range(3):
+            dist.barrier()
+            note = Late(world.rank == 1)
+            note.on_train_batch_begin(0)
+            exchange()
+            note.on_train_batch_end(0)
+            waited += note.waited
+        assert_late(world, 1, waited)
+
+
+def assert_late(world: World, late: int, own: list[float]) -> None:
+    """By medians: another rank may be held up now and then by what else the machine does."""
+    waited = dist.allgather_object(float(np.median(own)))
+    assert waited[late] < Late.SECONDS / 3, waited
+    assert min(w for rank, w in enumerate(waited) if rank != late) > Late.SECONDS / 2, waited
 
 
 class Scripted(keras.callbacks.Callback):

@@ -1,0 +1,68 @@
+"""How long this rank has been in collectives: what it waits for others, and the exchange itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+
+class GraphClock:
+    """Adds up the seconds from having all of this rank's inputs to having all results.
+
+    They are taken within the graph, and kept in a variable that is no part of any model.
+    """
+
+    def __init__(self) -> None:
+        with tf.init_scope(), tf.device("CPU:0"):
+            self._seconds = tf.Variable(0.0, trainable=False, dtype=tf.float64, name="seconds")
+        _graph_clocks.append(self)
+
+    @property
+    def seconds(self) -> float:
+        """The sum so far."""
+        return float(self._seconds.numpy())
+
+    def count(self, inputs: Sequence[Any], exchange: Callable[[], list[Any]]) -> list[Any]:
+        """Returns what `exchange` builds from `inputs`; each may be a tensor, slices or None."""
+        with tf.control_dependencies(_tensors(inputs)):
+            began = tf.timestamp()
+        results = exchange()
+        with tf.control_dependencies(_tensors(results)):
+            self._seconds.assign_add(tf.timestamp() - began)
+        return results
+
+
+_graph_clocks: list[GraphClock] = []
+_seconds_outside = 0.0
+
+
+@contextmanager
+def count_outside() -> Iterator[None]:
+    """Counts what is done within, outside of any graph."""
+    global _seconds_outside
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _seconds_outside += time.perf_counter() - began
+
+
+def collective_seconds() -> float:
+    """Returns the seconds that this rank has spent in collectives since the process began.
+
+    In a step they count from the moment that the rank has its own gradients until it has those of
+    all ranks; outside of steps, while values are exchanged. So what one rank is late by, the others
+    have. On a GPU, where gradients are ready for TensorFlow as soon as their computation has been
+    queued, what is left of the backward pass counts, too. The exchanges of SyncBatchNormalization,
+    amid the forward and backward pass, do not count. With one rank it is 0.
+    """
+    return _seconds_outside + sum(clock.seconds for clock in _graph_clocks)
+
+
+def _tensors(values: Sequence[Any]) -> list[tf.Tensor]:
+    parts = tf.nest.flatten(list(values), expand_composites=True)
+    return [part for part in parts if part is not None]
