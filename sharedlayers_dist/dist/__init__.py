@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.collectives import broadcast_object as broadcast_object
     from sharedlayers_dist.dist.collectives import raise_on_all_ranks as raise_on_all_ranks
     from sharedlayers_dist.dist.defaults import default_callbacks as default_callbacks
-    from sharedlayers_dist.dist.metric_sums import ExactMetrics as ExactMetrics
-    from sharedlayers_dist.dist.metric_sums import exact_metrics as exact_metrics
     from sharedlayers_dist.dist.failure import OtherRankFailedError as OtherRankFailedError
     from sharedlayers_dist.dist.failure import shared_failure as shared_failure
     from sharedlayers_dist.dist.guard import ReplicaGuard as ReplicaGuard
     from sharedlayers_dist.dist.guard import check_replicas as check_replicas
     from sharedlayers_dist.dist.learning_rate import LearningRateWarmup as LearningRateWarmup
     from sharedlayers_dist.dist.learning_rate import scale_learning_rate as scale_learning_rate
+    from sharedlayers_dist.dist.metric_sums import ExactMetrics as ExactMetrics
+    from sharedlayers_dist.dist.metric_sums import exact_metrics as exact_metrics
     from sharedlayers_dist.dist.optimizer import DistributedOptimizer as DistributedOptimizer
     from sharedlayers_dist.dist.reduction import Adasum as Adasum
     from sharedlayers_dist.dist.reduction import Average as Average

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from sharedlayers_dist.dist.broadcast import BroadcastInitialState
-from sharedlayers_dist.dist.metric_sums import ExactMetrics
 from sharedlayers_dist.dist.guard import ReplicaGuard
+from sharedlayers_dist.dist.metric_sums import ExactMetrics
 
 
 def default_callbacks() -> list[keras.callbacks.Callback]:
