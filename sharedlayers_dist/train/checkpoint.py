@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from sharedlayers_dist.train.storage import MANIFEST, Folder, Pieces
+from sharedlayers_dist.train.strict_json import dump_json, load_json
 
 FOLDER = "checkpoints"
 """Where in a run folder they lie."""
@@ -83,7 +84,7 @@ def write_checkpoint(run: Folder, checkpoint: Checkpoint, summary: Mapping[str, 
     """
     files: dict[str, Pieces] = {
         _TENSORS: as_safetensors(checkpoint.tensors),
-        _STATE: [json.dumps(checkpoint.state, ensure_ascii=False, indent=2).encode()],
+        _STATE: [dump_json(checkpoint.state, ensure_ascii=False, indent=2).encode()],
     }
     manifest = {
         "step": checkpoint.step,
@@ -94,7 +95,7 @@ def write_checkpoint(run: Folder, checkpoint: Checkpoint, summary: Mapping[str, 
         },
     }
     manifest["sha256"] = _hash_manifest(manifest)
-    files[MANIFEST] = [json.dumps(manifest, indent=2).encode()]
+    files[MANIFEST] = [dump_json(manifest, indent=2).encode()]
     run.publish(f"{FOLDER}/{name_of_step(checkpoint.step)}", files)
 
 
@@ -106,7 +107,7 @@ def read_manifest(run: Folder, name: str) -> dict[str, Any]:
         OSError: when the storage cannot be asked.
     """
     try:
-        manifest: dict[str, Any] = json.loads(_read(run, f"{FOLDER}/{name}/{MANIFEST}"))
+        manifest: dict[str, Any] = load_json(_read(run, f"{FOLDER}/{name}/{MANIFEST}"))
         is_whole = manifest.pop("sha256") == _hash_manifest(manifest)
     except (DamagedCheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(
@@ -141,7 +142,7 @@ def read_checkpoint(run: Folder, name: str) -> Checkpoint:
         return Checkpoint(
             step=manifest["step"],
             tensors=safetensors.numpy.load(contents[_TENSORS]),
-            state=json.loads(contents[_STATE]),
+            state=load_json(contents[_STATE]),
         )
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
         raise DamagedCheckpointError(f"{where} cannot be read ({_one_line(error)}).") from error
@@ -202,7 +203,7 @@ def _hash(pieces: Pieces) -> str:
 
 def _hash_manifest(manifest: Mapping[str, Any]) -> str:
     """The hash of all fields, however they are spaced and ordered in the file."""
-    return _hash([json.dumps(manifest, sort_keys=True).encode()])
+    return _hash([dump_json(manifest, sort_keys=True).encode()])
 
 
 def _read(run: Folder, name: str) -> bytes:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from sharedlayers_dist.train.storage import Folder, LocalFolder
+from sharedlayers_dist.train.strict_json import without_infinities
 
 
 class MetricsLog:
@@ -38,8 +39,9 @@ class MetricsLog:
                 files.write(name, kept)
 
     def append(self, line: dict[str, Any]) -> None:
-        """Writes `line` behind what is there."""
-        self._files.append(self._name, (json.dumps(line) + "\n").encode())
+        """Writes `line` behind what is there; null for a figure that is not finite."""
+        text = json.dumps(without_infinities(line), allow_nan=False)
+        self._files.append(self._name, f"{text}\n".encode())
 
     def flush(self) -> None:
         """Returns when all lines are on storage."""

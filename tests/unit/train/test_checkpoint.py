@@ -44,6 +44,26 @@ def test_what_is_read_is_what_was_written(run):
     assert [a.shape for a in read.part("model")] == [(2, 3), ()]
 
 
+NOT_FINITE = {"best": float("inf"), "worst": [float("-inf"), {"deep": 1.5}], "not_finite": "NaN"}
+
+
+def refuse(word):
+    raise AssertionError(f"{word} is not JSON")
+
+
+def test_numbers_that_are_not_finite_come_back_and_strict_parsers_read_the_files(run):
+    state = {"callbacks": [NOT_FINITE, {"best": float("nan")}]}
+    write_checkpoint(run, Checkpoint(step=7, tensors={}, state=state), {"metrics": NOT_FINITE})
+    read = read_checkpoint(run, "step-00000007").state["callbacks"]
+    assert read[0] == NOT_FINITE
+    assert np.isnan(read[1]["best"])
+    assert read_manifest(run, "step-00000007")["metrics"] == NOT_FINITE
+    for file in ("state.json", "manifest.json"):
+        text = (run.path / "checkpoints" / "step-00000007" / file).read_text()
+        assert '{"not_finite":"Infinity"}' in "".join(text.split())
+        json.loads(text, parse_constant=refuse)
+
+
 def test_the_tensors_open_with_the_safetensors_library_alone(run):
     write_checkpoint(run, make_checkpoint(7), {})
     path = run.path / "checkpoints" / "step-00000007" / "tensors.safetensors"

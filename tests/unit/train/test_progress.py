@@ -24,6 +24,13 @@ def test_lines_that_will_be_written_again_or_are_cut_short_are_dropped(tmp_path)
     ]
 
 
+def test_figures_that_are_not_finite_are_null(tmp_path):
+    log = MetricsLog(LocalFolder(tmp_path), "metrics.jsonl", after=0)
+    log.append({"event": "step", "step": 1, "loss": float("nan"), "val_loss": float("-inf")})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"event": "step", "step": 1, "loss": null, "val_loss": null}\n'
+
+
 def test_speed_counts_pairs_and_waiting_since_its_restart():
     now, waits = [100.0], {"data": 5.0, "collective": 2.0}
     speed = Speed(lambda: dict(waits), clock=lambda: now[0])
