@@ -1,0 +1,205 @@
+"""Runs on Ray: the same result as under the other launchers, through kills, stops and mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import pytest
+import ray
+
+import sharedlayers_dist.ray
+from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.ray.failures import RayRunError
+from sharedlayers_dist.train.checkpoint import list_checkpoints
+from sharedlayers_dist.train.storage import LocalFolder
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+from tests.distributed.test_training import assert_same_tensors, read_lines
+
+LOCAL_WORKER = "tests.distributed.workers.training"
+STEPS_PER_EPOCH = 5
+
+
+def make_config(folder: Path, name: str, **options) -> TrainConfig:
+    return TrainConfig(
+        **{
+            "pairs": str(folder / "train"),
+            "validation": str(folder / "validation"),
+            "output": str(folder / name),
+            "epochs": 2,
+            "batch_size": 12,
+            "learning_rate": 0.01,
+            "head": "absolute_difference",
+            "log_every": 2,
+            "checkpoint_every": 2,
+            "keep_checkpoints": 9,
+            "launcher": "ray",
+            "num_workers": 2,
+            "cpus_per_worker": 1,
+        }
+        | options
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pairs, and what one process and two ranks under Horovod's own launcher learn from them."""
+    folder = tmp_path_factory.mktemp("ray")
+    write_text_pairs(folder / "train", 50)
+    write_text_pairs(folder / "validation", 20, seed=1)
+    for name, num_ranks in [("one", 1), ("horovod", 2)]:
+        config = make_config(folder, name, launcher="auto", num_workers=1)
+        options = {field: getattr(config, field) for field in config.__slots__}
+        run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder, ray_cluster):
+    """A run on two workers, read by three actors, as Ray sees it."""
+    return sharedlayers_dist.ray.fit(make_config(folder, "ray", num_shard_actors=3))
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "metrics"])
+@pytest.mark.parametrize("other", ["one", "horovod"])
+def test_the_three_launchers_give_the_same_weights(trained, folder, other, part):
+    assert_same_tensors(folder / "ray", folder / other, part)
+
+
+def test_figures_and_checkpoints_reach_ray(trained, folder):
+    last = [line for line in read_lines(folder / "ray") if line["event"] == "epoch"][-1]
+    assert trained.metrics["epoch"] == 2
+    assert trained.metrics["val_loss"] == pytest.approx(last["val_loss"])
+    newest = list_checkpoints(LocalFolder(folder / "ray"))[-1]
+    assert trained.checkpoint.path == str(folder / "ray" / "checkpoints" / newest)
+    assert trained.return_value.steps == 2 * STEPS_PER_EPOCH
+    assert [metrics["epoch"] for _, metrics in trained.best_checkpoints] == [1, 2]
+
+
+def test_the_model_opens_in_plain_keras(trained):
+    model = keras.models.load_model(trained.return_value.model)
+    assert [tensor.shape for tensor in model.inputs] == [(None, 280, 256)] * 2
+
+
+class KilledOnce(keras.callbacks.Callback):
+    """Kills the worker of rank 1 after a step, unless it was started again."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        super().__init__()
+        self._step = step
+        self._times = times
+
+    def on_train_batch_end(self, batch, logs=None):
+        from sharedlayers_dist import dist
+
+        is_mine = dist.rank() == dist.size() - 1
+        if is_mine and sharedlayers_dist.ray.num_restarts() < self._times:
+            self._step -= 1
+            if self._step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(folder, ray_cluster, capfd):
+    config = make_config(folder, "killed", max_failures=1)
+    result = sharedlayers_dist.ray.train(config, lambda: [KilledOnce(7)])
+    assert result.steps == 2 * STEPS_PER_EPOCH
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(folder / "killed", folder / "one", part)
+    assert [line["step"] for line in read_lines(folder / "killed")] == [2, 4, 5, 6, 8, 10, 10]
+    shown = capfd.readouterr().err
+    assert "started again on 2 worker(s), since rank 1 on the node" in shown
+    assert shown.count("epoch 1/2:") == 1
+
+
+def test_a_run_that_fails_too_often_names_rank_and_node(folder, ray_cluster):
+    config = make_config(folder, "hopeless", max_failures=0)
+    began = time.monotonic()
+    with pytest.raises(RayRunError, match=r"rank 1 on the node \d+\.\d+\.\d+\.\d+ was lost"):
+        sharedlayers_dist.ray.train(config, lambda: [KilledOnce(3)])
+    assert time.monotonic() - began < 120
+    assert list_checkpoints(LocalFolder(folder / "hopeless")) == ["step-00000002"]
+    result = sharedlayers_dist.ray.train(replace(config, resume=True, num_workers=1))
+    assert result.steps == 2 * STEPS_PER_EPOCH
+    assert_same_tensors(folder / "hopeless", folder / "one", "model")
+
+
+class FailsOnce(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        from sharedlayers_dist import dist
+
+        if dist.rank() == 0 and sharedlayers_dist.ray.num_restarts() == 0 and batch == 3:
+            raise KeyError("a callback of one's own")
+
+
+def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster, capfd):
+    config = make_config(folder, "raised", max_failures=1, epochs=1)
+    sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
+    shown = capfd.readouterr().err
+    assert "since rank 0 on the node" in shown
+    assert "KeyError: \"a callback of one's own\"" in shown
+
+
+def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, capfd):
+    config = make_config(folder, "mistake", max_failures=5, pairs=str(folder / "nowhere"))
+    with pytest.raises(ValueError, match="There is no such dataset: .*nowhere"):
+        sharedlayers_dist.ray.train(config)
+    assert "started again" not in capfd.readouterr().err
+    config = make_config(folder, "ray")
+    with pytest.raises(ValueError, match="holds another run, which is not overwritten"):
+        sharedlayers_dist.ray.train(config)
+
+
+def test_a_bad_row_of_one_rank_ends_all_without_another_try(folder, tmp_path, ray_cluster, capfd):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(write_text_pairs(tmp_path / "bad", 50) / "one.parquet").to_pydict()
+    table["label"][17] = 7
+    pq.write_table(pa.table(table), tmp_path / "bad" / "one.parquet", row_group_size=7)
+    config = make_config(folder, "bad", pairs=str(tmp_path / "bad"), max_failures=5)
+    with pytest.raises(ValueError, match=r"one.parquet, row group 2, row 3: its label is 7"):
+        sharedlayers_dist.ray.train(config)
+    assert "started again" not in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, capfd):
+    config = make_config(folder, "crowd", num_workers=99, use_gpu=True, placement_seconds=6)
+    with pytest.raises(RayRunError, match=r"within 6 seconds.*99 CPU.*99 GPU.*0 there on 1 node"):
+        sharedlayers_dist.ray.train(config)
+    assert "waiting for room: 99 CPU" in capfd.readouterr().err
+    assert not (folder / "crowd").exists()
+
+
+def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluster):
+    config = make_config(folder, "stopped", epochs=400)
+    options = [
+        f"--{name.replace('_', '-')}={getattr(config, name)}"
+        for name in ("pairs", "output", "epochs", "batch_size", "learning_rate", "head")
+    ]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "sharedlayers_dist", "train", *options]
+        + ["--launcher=ray", "--num-workers=2", "--log-every=1"],
+        env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = folder / "stopped" / "metrics.jsonl"
+    try:
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.2)
+        driver.send_signal(signal.SIGTERM)
+        _, shown = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 75, shown
+    assert "It has saved itself after step" in shown.splitlines()[-1]
+    assert list_checkpoints(LocalFolder(folder / "stopped"))
