@@ -1,7 +1,9 @@
 """One rank fails, is lost, or is asked to stop: all end, one says why, the run goes on later."""
 
 import json
+import re
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
+from sharedlayers_dist.train.checkpoint import (
+    list_checkpoints,
+    read_checkpoint,
+    read_newest_checkpoint,
+    step_of_name,
+)
 from sharedlayers_dist.train.interrupt import EXIT_CODE
-from sharedlayers_dist.train.storage import LocalFolder
+from sharedlayers_dist.train.storage import open_folder
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
+from tests.object_store import Way, make_bucket, make_uri
 
 WORKER = "tests.distributed.workers.failing"
 SECONDS_TO_END = 60.0
@@ -53,8 +61,8 @@ def train(num_ranks: int, config: dict, *, rank: int = 0, how: str = "none", ste
     )
 
 
-def steps(run: Path) -> list[int]:
-    return [int(name.removeprefix("step-")) for name in list_checkpoints(LocalFolder(run))]
+def steps(run: Path | str) -> list[int]:
+    return [step_of_name(name) for name in list_checkpoints(open_folder(str(run)))]
 
 
 def told(results, text: str) -> list[int]:
@@ -62,14 +70,22 @@ def told(results, text: str) -> list[int]:
     return [r.rank for r in results for _ in range(r.output.count(text))]
 
 
-def assert_learned_the_same(run: Path, expected: Path) -> None:
+def assert_learned_the_same(run: Path | str, expected: Path) -> None:
     """To rounding; tensors as a whole, since RMSprop enlarges the rounding of single entries."""
-    (*_, last), (*_, wanted) = (list_checkpoints(LocalFolder(path)) for path in (run, expected))
+    folders = [open_folder(str(where)) for where in (run, expected)]
+    (*_, last), (*_, wanted) = map(list_checkpoints, folders)
     assert last == wanted
-    actual = read_checkpoint(LocalFolder(run), last).tensors
-    for name, tensor in read_checkpoint(LocalFolder(expected), last).tensors.items():
+    actual, tensors = (read_checkpoint(folder, last).tensors for folder in folders)
+    for name, tensor in tensors.items():
         distance = np.linalg.norm(np.subtract(actual[name], tensor, dtype=np.float64))
         assert distance <= 1e-4 * np.linalg.norm(tensor), name
+
+
+def assert_no_line_is_missing_or_repeated(run: Path | str) -> None:
+    lines = map(json.loads, open_folder(str(run)).read("metrics.jsonl").splitlines())
+    expected = [("step", step) for step in range(1, 11)]
+    expected[5:5] = [("epoch", 5)]
+    assert [(line["event"], line["step"]) for line in lines] == [*expected, ("epoch", 10)]
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +114,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(
     assert [r.returncode for r in results] == [0] * resumed_on, results[0].output
     assert "going on after step" in results[0].output
     assert_learned_the_same(run, whole)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    places = [(line["event"], line["step"]) for line in lines]
-    expected = [("step", step) for step in range(1, 11)]
-    expected[5:5] = [("epoch", 5)]
-    assert places == [*expected, ("epoch", 10)]
+    assert_no_line_is_missing_or_repeated(run)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,39 @@ def test_a_failure_of_one_rank_is_told_once_and_ends_all(pairs, tmp_path, how, r
     if how == "storage":
         assert "sharedlayers (rank 0): Rank 0: A run must" in results[0].output
         assert steps(tmp_path / "run") == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "file", ["manifest.json", pytest.param("tensors.safetensors", marks=pytest.mark.slow)]
+)
+def test_a_store_that_is_cut_off_ends_all_and_the_run_goes_on_when_it_is_back(
+    pairs, whole, object_store, file
+):
+    """Cut for good when that file of a checkpoint after step 2 is being written."""
+    bucket = f"cut-{file.split('.')[0]}"
+    make_bucket(bucket, object_store)
+
+    def may_pass(line: bytes) -> bool:
+        is_write = line.startswith((b"PUT", b"POST")) and file.encode() in line
+        return not is_write or int(re.findall(rb"step-(\d+)", line)[0]) <= 2
+
+    with Way(object_store, may_pass=may_pass) as way:
+        results = train(2, options(pairs, make_uri(f"{bucket}/run", way.address)))
+    outputs = "\n".join(r.output for r in results)
+    assert [r.returncode for r in results] == [1, 1], outputs
+    assert told(results, "A run must be able to write its checkpoints") == [0], outputs
+    assert told(results, "Traceback") == [], outputs
+    assert "secret" not in outputs
+    run = make_uri(f"{bucket}/run", object_store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The one that was cut off is passed over.
+        good = read_newest_checkpoint(open_folder(run)).step
+    assert good >= 1
+    results = train(2, options(pairs, run, resume=True))
+    assert [r.returncode for r in results] == [0, 0], results[0].output
+    assert f"going on after step {good}" in results[0].output
+    assert_learned_the_same(run, whole)
+    assert_no_line_is_missing_or_repeated(run)
 
 
 def test_a_row_that_only_one_rank_reads_ends_all(pairs, tmp_path):
