@@ -89,6 +89,26 @@ def test_a_killed_run_ends_as_one_that_nobody_disturbed(pairs, tmp_path):
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+def test_a_resumed_run_stops_early_after_the_same_epoch(pairs, tmp_path):
+    """The loss counts as worse in each epoch but the first: the learning rate is cut three times.
+
+    Killed in the second epoch, in the third and in the fourth, and resumed when it has stopped.
+    """
+    config = {"epochs": 9, "early_stopping": 3}
+    train_with_kills(options(pairs, tmp_path / "whole", **config), [])
+    killed = options(pairs, tmp_path / "killed", checkpoint_every=1, **config)
+    train_with_kills(killed, [[8, 0.02], [4, 0.02], ["save", 0.0], [5, 0.02]])
+    lines = read_lines(tmp_path / "killed")
+    assert [line["epoch"] for line in lines if line["event"] == "epoch"] == [1, 2, 3, 4]
+    last = last_checkpoint(tmp_path / "killed")
+    named = zip(last.state["names"]["optimizer"], last.part("optimizer"), strict=True)
+    (rate,) = [value for name, value in named if name.endswith("learning_rate")]
+    assert rate == pytest.approx(0.02 * 0.2**3)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    train_with_kills(killed, [])
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_fifty_random_kills_change_nothing(pairs, tmp_path):
