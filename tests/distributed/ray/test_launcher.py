@@ -137,6 +137,7 @@ class FailsOnce(keras.callbacks.Callback):
             raise KeyError("a callback of one's own")
 
 
+@pytest.mark.slow
 def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster, capfd):
     config = make_config(folder, "raised", max_failures=1, epochs=1)
     sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
