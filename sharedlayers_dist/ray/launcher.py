@@ -81,7 +81,7 @@ def fit(
     `metrics` are those of the last epoch, `checkpoint` is the last one in the run folder, in this
     project's own format, and `return_value` is the TrainResult.
     """
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     folder = RunFolder(config.output)
     folder.require_usable(config)
     folder.files.remove(RAY_SNAPSHOT)  # Of an earlier driver; checkpoints have come and gone since.
@@ -91,7 +91,7 @@ def fit(
         )
 
 
-def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Local paths as they are on every node, whatever folder a worker runs in."""
     parts = [part.partition("*") for part in config.mix]
     return replace(

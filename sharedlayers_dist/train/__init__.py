@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,10 @@ class _CallablePackage(ModuleType):
     """Lets the package stand for its one main function, since both are called `train`."""
 
     __call__ = staticmethod(train)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        """Is pickled by name, as any module: functions that use it are sent to other processes."""
+        return import_module, (self.__name__,)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -1,6 +1,7 @@
 """The direction of imports that docs/architecture.md states, held by walking every import."""
 
 import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,4 @@ def test_train_is_called_like_a_function_and_imported_like_a_package():
 
     assert callable(sharedlayers_dist.train)
     assert sharedlayers_dist.train.RunFolder is sharedlayers_dist.train.run_folder.RunFolder
+    assert pickle.loads(pickle.dumps(sharedlayers_dist.train)) is sharedlayers_dist.train

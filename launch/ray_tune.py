@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Tries several learning rates with Ray Tune; each trial is a run on Ray of its own.
+
+    python launch/ray_tune.py --learning-rates 0.001 0.003 --pairs pairs/train \
+        --validation pairs/validation --output runs/tuned --epochs 3 --num-workers 2
+
+All options but the first are those of `sharedlayers train`. Runs are left in OUTPUT/0.001 and so
+on, Tune's own records in OUTPUT/tune.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import ray
+from cyclopts import App, Parameter
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+import sharedlayers_dist.ray
+from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.ray.launcher import with_absolute_paths
+
+app = App(default_parameter=Parameter(negative=()))
+
+
+@app.default
+def tune_learning_rate(
+    *,
+    learning_rates: Annotated[list[float], Parameter(consume_multiple=True)],
+    config: Annotated[TrainConfig, Parameter(name="*")],
+) -> None:
+    """Prints the figures of each learning rate, the best first.
+
+    Args:
+        learning_rates: What to try.
+        config: The options of each run but the learning rate.
+    """
+    config = with_absolute_paths(config)  # A trial runs in a folder of its own.
+    output = config.output
+
+    def try_one(choice: dict[str, Any]) -> None:
+        rate = choice["learning_rate"]
+        sharedlayers_dist.ray.train(
+            replace(config, learning_rate=rate, output=f"{output}/{rate:g}"),
+            ray_callbacks=[TuneReportCallback()],
+        )
+
+    ray.init(address=config.address or None, logging_level="ERROR", log_to_driver=False)
+    results = tune.Tuner(
+        # A trial only drives, and its workers take the CPUs; Tune wants it to take something.
+        tune.with_resources(try_one, {"memory": 1}),
+        param_space={"learning_rate": tune.grid_search(learning_rates)},
+        tune_config=tune.TuneConfig(
+            metric=config.monitored, mode=config.monitor_mode, max_concurrent_trials=1
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
+    ).fit()
+    for result in sorted(results, key=lambda r: r.metrics[config.monitored]):
+        print(
+            f"{result.config['learning_rate']:g}: {config.monitored} "
+            f"{result.metrics[config.monitored]:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    app()
