@@ -1,0 +1,87 @@
+"""How the plan of an epoch is cut into parts for shard actors; pure functions of plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharedlayers_dist.data import Batch
+from sharedlayers_dist.world import World
+
+
+def count_parts(num_actors: int, *, num_trainers: int, num_streams: int) -> int:
+    """Parts that all actors together read: a multiple of the trainers, as even as the streams let.
+
+    The least common multiple of actors and trainers gives each actor the same number of parts, and
+    each trainer the same share of every actor. Where there are too few streams for that, some
+    actors have one part more than others, or none.
+    """
+    even = math.lcm(num_actors, num_trainers)
+    if even <= num_streams:
+        return even
+    per_trainer = min(-(-num_actors // num_trainers), num_streams // num_trainers)
+    return num_trainers * max(1, per_trainer)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerParts:
+    """The parts that make up one trainer's share of each global batch.
+
+    Part p of V reads the streams `j` with `j % V == p`, as rank p of V ranks would. V is a multiple
+    of the N trainers, so `j % V % N == j % N`: trainer r's streams are those of the parts
+    r, r + N, r + 2 N, ... Their rows lie in its batch by their positions in the epoch, which
+    alternate between the parts.
+    """
+
+    world: World
+    """Which trainer of how many."""
+    num_parts: int
+    """Parts of all trainers, a multiple of their number."""
+    num_streams: int
+    batch_size: int
+    """Pairs of a global batch, over all trainers."""
+
+    @property
+    def parts(self) -> range:
+        """The parts of this trainer."""
+        return range(self.world.rank, self.num_parts, self.world.size)
+
+    def part_of_rows(self, step: int, num_pairs: int) -> NDArray[np.int64]:
+        """For each row of this trainer's batch, the index in `parts` of the one that has it.
+
+        Args:
+            step: Global step in the epoch.
+            num_pairs: Pairs of that global batch, over all trainers.
+        """
+        positions = np.arange(num_pairs) + step * self.batch_size
+        parts = positions % self.num_streams % self.num_parts
+        return parts[parts % self.world.size == self.world.rank] // self.world.size
+
+    def join(self, batches: Sequence[Batch], step: int, num_pairs: int) -> Batch:
+        """This trainer's batch, from what its parts have of it.
+
+        A part without a row gives a padding row, which is left out unless no part has a row.
+
+        Args:
+            batches: One for each of `parts`.
+            step: Global step in the epoch.
+            num_pairs: Pairs of that global batch, over all trainers.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        part_of_rows = self.part_of_rows(step, num_pairs)
+        if part_of_rows.size == 0:
+            return batches[0]
+        joined = Batch._make(
+            np.empty((part_of_rows.size, *values.shape[1:]), values.dtype) for values in batches[0]
+        )
+        for index, batch in enumerate(batches):
+            places = np.flatnonzero(part_of_rows == index)
+            if places.size:
+                for whole, values in zip(joined, batch, strict=True):
+                    whole[places] = values
+        return joined

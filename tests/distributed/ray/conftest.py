@@ -1,0 +1,19 @@
+"""A Ray cluster for the tests that need no dashboard; others start clusters of their own."""
+
+import pytest
+import ray
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory):
+    """A local cluster with eight CPUs to give away, which ends with the tests."""
+    ray.init(
+        address="local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        namespace="tests-of-shards",
+        configure_logging=False,
+    )
+    yield
+    ray.shutdown()
