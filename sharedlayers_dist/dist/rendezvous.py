@@ -26,9 +26,7 @@ def assign_slots(host_of_rank: Sequence[str]) -> list[SlotInfo]:
         local_rank = host_of_rank[:rank].count(host)
         # The hosts with that many ranks, in the order in which they come first.
         peers = [
-            other
-            for other in dict.fromkeys(host_of_rank)
-            if host_of_rank.count(other) > local_rank
+            other for other in dict.fromkeys(host_of_rank) if host_of_rank.count(other) > local_rank
         ]
         slots.append(
             SlotInfo(

@@ -143,7 +143,7 @@ def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster
     sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
     shown = capfd.readouterr().err
     assert "since rank 0 on the node" in shown
-    assert "KeyError: \"a callback of one's own\"" in shown
+    assert 'KeyError: "a callback of one\'s own"' in shown
 
 
 def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, capfd):
