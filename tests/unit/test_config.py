@@ -15,9 +15,24 @@ from sharedlayers_dist import TrainConfig
         {"seed": -1},
         {"checkpoint_every": -1},
         {"keep_checkpoints": 0},
+        {"num_workers": 0},
+        {"num_workers": "3:2"},
+        {"num_workers": "0:2"},
+        {"num_workers": "two"},
+        {"num_workers": "1:2:3"},
+        {"num_shard_actors": -2},
+        {"max_failures": -1},
     ],
 )
 def test_a_value_out_of_range_is_named(wrong):
     (name, value) = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}={value!r}"):
         TrainConfig(**({"pairs": "pairs", "output": "run"} | wrong))
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "expected"), [(3, (3, 3)), ("3", (3, 3)), ("2:8", (2, 8)), ("1:1", (1, 1))]
+)
+def test_workers_are_a_number_or_a_range(num_workers, expected):
+    config = TrainConfig(pairs="p", output="o", num_workers=num_workers)
+    assert config.worker_range == expected

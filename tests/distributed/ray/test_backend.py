@@ -86,7 +86,7 @@ def test_an_interface_is_found_by_its_address_or_its_name():
     assert find_interface("192.0.2.77", loopback) == loopback
     with pytest.raises(ValueError, match=r"interface='' on the node 192.0.2.77, which has .*lo"):
         find_interface("192.0.2.77")
-    with pytest.raises(ValueError, match="interface='wire' on the node 127.0.0.1"):
+    with pytest.raises(ValueError, match=r"interface='wire' on the node 127\.0\.0\.1"):
         find_interface("127.0.0.1", "wire")
 
 

@@ -148,7 +148,7 @@ def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster
 
 def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, capfd):
     config = make_config(folder, "mistake", max_failures=5, pairs=str(folder / "nowhere"))
-    with pytest.raises(ValueError, match="There is no such dataset: .*nowhere"):
+    with pytest.raises(ValueError, match=r"There is no such dataset: .*nowhere"):
         sharedlayers_dist.ray.train(config)
     assert "started again" not in capfd.readouterr().err
     config = make_config(folder, "ray")
@@ -184,8 +184,10 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluste
         for name in ("pairs", "output", "epochs", "batch_size", "learning_rate", "head")
     ]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "sharedlayers_dist", "train", *options]
-        + ["--launcher=ray", "--num-workers=2", "--log-every=1"],
+        [
+            *(sys.executable, "-m", "sharedlayers_dist", "train", *options),
+            *("--launcher=ray", "--num-workers=2", "--log-every=1"),
+        ],
         env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         stderr=subprocess.PIPE,
         text=True,

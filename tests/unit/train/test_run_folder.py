@@ -63,6 +63,15 @@ def test_a_resumed_run_may_be_longer_but_not_another(tmp_path):
         folder.claim(config(resume=True), FACTS | {"fingerprint": "other"})
 
 
+def test_the_same_data_may_lie_elsewhere(tmp_path):
+    folder = RunFolder(str(tmp_path))
+    folder.claim(config(pairs="pairs/train"), FACTS)
+    (folder.files.path / "metrics.jsonl").write_text("")
+    folder.claim(config(pairs="/data/pairs/train", resume=True), FACTS)
+    with pytest.raises(ValueError, match=r"pairs: .*; fingerprint: .*|fingerprint: .*; pairs: "):
+        folder.claim(config(pairs="/data/others", resume=True), FACTS | {"fingerprint": "other"})
+
+
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"holds a config\.json"):
         RunFolder(str(tmp_path / "none")).read_config()
