@@ -126,6 +126,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(
             marks=pytest.mark.slow,
         ),
         pytest.param("exit", 1, 1, "this callback leaves", marks=pytest.mark.slow),
+        pytest.param("step", 1, 1, "Condition x < y did not hold", marks=pytest.mark.slow),
         ("storage", 0, 1, "A run must be able to write its checkpoints"),
     ],
 )
@@ -135,7 +136,7 @@ def test_a_failure_of_one_rank_is_told_once_and_ends_all(pairs, tmp_path, how, r
     assert [r.returncode for r in results] == [code, code], outputs
     assert told(results, text) == [rank], outputs
     assert told(results, "A rank was lost") == [], outputs
-    if how == "callback":
+    if how in ("callback", "step"):
         assert told(results, f"This was rank {rank} of 2.") == [rank], outputs
         assert results[rank].output.rstrip().endswith(f"This was rank {rank} of 2."), outputs
     if how == "storage":
@@ -211,6 +212,23 @@ def test_a_rank_that_is_asked_to_stop_stops_all_at_the_same_step(pairs, whole, t
     (result,) = train(1, config | {"resume": True})
     assert result.returncode == 0, result.output
     assert_learned_the_same(run, whole)
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_during_validation_acts_when_that_has_ended(pairs, tmp_path):
+    run = tmp_path / "run"
+    config = options(pairs, run, validation=str(pairs), checkpoint_every=0)
+    results = train(2, config, rank=1, how="validation", step=2)
+    outputs = "\n".join(r.output for r in results)
+    assert [r.returncode for r in results] == [EXIT_CODE, EXIT_CODE], outputs
+    assert told(results, "It has saved itself after step 5") == [0], outputs
+    assert steps(run) == [5]
+    *_, last = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert (last["event"], last["step"]) == ("epoch", 5)
+    assert (
+        last["val_loss"]
+        == read_newest_checkpoint(open_folder(str(run))).state["metrics"]["val_loss"]
+    )
 
 
 def test_a_second_ctrl_c_leaves_at_once(pairs, tmp_path):

@@ -1,8 +1,9 @@
 """One rank of a training run through the command line, disturbed: `... OPTIONS RANK HOW STEP`.
 
 On rank RANK, in global step STEP: HOW is `callback` (raises), `exit`, `kill`, `sigterm`, `sigint`
-or `twice` (SIGINT in that step and in the next); `storage` makes the writing of that step's
-checkpoint fail; `none` does nothing. OPTIONS are those of TrainConfig, as JSON.
+or `twice` (SIGINT in that step and in the next); `step` makes an operation of the step itself fail,
+`storage` the writing of that step's checkpoint; `validation` sends SIGTERM in that step of a
+validation; `none` does nothing. OPTIONS are those of TrainConfig, as JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import sys
 from dataclasses import fields
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from sharedlayers_dist import TrainConfig, cli, train
-from sharedlayers_dist.train import storage
+from sharedlayers_dist.train import fit, storage
 
 
 class Disturb(keras.callbacks.Callback):
@@ -47,6 +50,10 @@ class Disturb(keras.callbacks.Callback):
                 os.kill(os.getpid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
+    def on_test_batch_end(self, batch: int, logs: object = None) -> None:
+        if self._how == "validation" and batch + 1 == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
 
 def fail_to_write(step: int) -> None:
     """Puts a folder's name in the way of a checkpoint that is to be written."""
@@ -61,6 +68,17 @@ def fail_to_write(step: int) -> None:
     storage.LocalFolder.publish = publish_or_fail
 
 
+def fail_in_step(step: int) -> None:
+    """Puts an operation that fails behind the training's batches."""
+    as_tf_dataset = fit.as_tf_dataset
+
+    def check(number, batch):
+        with tf.control_dependencies([tf.debugging.assert_less(number + 1, np.int64(step))]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    fit.as_tf_dataset = lambda *args: as_tf_dataset(*args).enumerate().map(check)
+
+
 def main() -> None:
     options, rank, how, step = sys.argv[1:]
     config = json.loads(options)
@@ -68,6 +86,8 @@ def main() -> None:
     if int(os.environ.get("HOROVOD_RANK", "0")) == int(rank):
         if how == "storage":
             fail_to_write(int(step))
+        elif how == "step":
+            fail_in_step(int(step))
         else:
             callbacks.append(Disturb(how, int(step)))
     run = train.train
