@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import socket
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -82,6 +83,7 @@ def init(
         _world = World()
         return _world
     horovod = import_horovod()
+    _require_own_name()
     if require_nccl and not horovod.nccl_built():
         raise RuntimeError(
             "NCCL was asked for, but this Horovod was built without it. Received: "
@@ -186,6 +188,18 @@ def import_horovod() -> ModuleType:
             f"find each other. {_REBUILD}"
         )
     return module
+
+
+def _require_own_name() -> None:
+    """Raises RuntimeError where Gloo would end the process: it looks up this host's own name."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as e:
+        raise RuntimeError(
+            f"Horovod looks up the name of its own host, and crashes if it finds none. Received: "
+            f"hostname={name!r}. Add a line `127.0.1.1 {name}` to /etc/hosts."
+        ) from e
 
 
 def _built_for(package: Path) -> str:

@@ -142,3 +142,28 @@ print(message())
     assert "2 ranks were started, but Horovod is not installed" in missing
     assert "built for TensorFlow 2.0.0. Received: tensorflow.__version__=" in other
     assert "part for TensorFlow cannot be loaded: No module named 'horovod.tensorflow'" in unbuilt
+
+
+def test_a_host_that_does_not_know_its_own_name_is_told_before_horovod_crashes():
+    program = "from sharedlayers_dist import dist; dist.init()"
+    unshare = ["unshare", "--uts", "--user", "--map-root-user"]
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("A host name of the test's own takes user namespaces, which are off here.")
+    run = subprocess.run(
+        [
+            *unshare,
+            "sh",
+            "-c",
+            'hostname nameless && exec "$@"',
+            "sh",
+            sys.executable,
+            "-c",
+            program,
+        ],
+        env=os.environ | {"HOROVOD_SIZE": "2", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "hostname='nameless'. Add a line" in run.stderr.splitlines()[-1]
