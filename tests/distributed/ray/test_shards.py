@@ -243,10 +243,11 @@ def test_cut_texts_are_counted(actors, tmp_path, num_actors):
     pairs.mkdir()
     texts = ["a" * 300 if row % 10 == 0 else "b" for row in range(50)]
     pq.write_table(with_column(text_table(50), "a", texts, "string"), pairs / "1.parquet")
-    make = partial(make_reader, pairs=str(pairs), batch_size=8)
+    make = partial(make_reader, pairs=str(pairs), batch_size=2)
     reader = open_on_actors(actors[:num_actors])(make, World())
-    list(reader.batches(0))
-    assert reader.num_cut_texts == 5
+    for epoch in range(2):
+        list(reader.batches(epoch))
+        assert reader.num_cut_texts == 5 * (epoch + 1)
 
 
 @pytest.mark.parametrize("num_actors", [1, 3])
