@@ -68,7 +68,7 @@ class StepRows(NamedTuple):
     rows: Rows
     """Rows of the dataset, in the order of their positions in the global batch."""
     finished: Rows
-    """First row of each piece that no later step of this rank touches; a reader drops these."""
+    """First row of each piece that this rank's windows have let go of; a reader drops these."""
 
 
 def count_steps(num_rows: int, batch_size: int) -> int:

@@ -182,21 +182,21 @@ class PairReader:
         pool = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="sharedlayers-row-groups")
         cache: dict[int, Future[RowGroup]] = {}
 
-        def plan_next() -> list[StepRows]:
+        def plan_next() -> tuple[list[StepRows], set[int]]:
             planned = list(islice(steps, self._steps_at_once))
-            for step in planned:
-                for group in np.unique(self._groups_of(step.rows)).tolist():
-                    if group not in cache:
-                        cache[group] = pool.submit(self._load, group)
-            return planned
+            needed = {group for step in planned for group in self._groups_of(step.rows).tolist()}
+            for group in sorted(needed - cache.keys()):
+                cache[group] = pool.submit(self._load, group)
+            return planned, needed
 
         try:
-            planned = plan_next()
+            planned, _ = plan_next()
             while planned:
-                upcoming = plan_next()  # Its row groups load while these batches are made.
+                upcoming, needed = plan_next()  # Its row groups load while these batches are made.
                 yield from self._split(self._gather(planned, cache), planned)
                 for step in planned:
-                    for group in self._groups_of(step.finished).tolist():
+                    # Several pieces of a mixture may lie in one row group.
+                    for group in set(self._groups_of(step.finished).tolist()) - needed:
                         cache.pop(group, None)
                 planned = upcoming
         except Exception as e:

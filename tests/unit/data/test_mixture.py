@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sharedlayers_dist.data import PairReader, index_dataset, index_mixture, resolve_alphabet
@@ -61,14 +61,12 @@ def folders(tmp_path_factory):
     ]
 
 
-def open_reader(mixture, *, rank=0, size=1):
+def open_reader(mixture, *, rank=0, size=1, **options):
     return PairReader(
         mixture,
         alphabet=resolve_alphabet(mixture),
-        batch_size=16,
-        seed=2,
-        num_streams=12,
         world=World(rank=rank, size=size),
+        **{"batch_size": 16, "seed": 2, "num_streams": 12, **options},
     )
 
 
@@ -92,6 +90,28 @@ def test_rows_are_those_of_their_dataset(folders):
             own = row if row < 100 else row - 100
             text = "".join("ab0123456789"[i - 1] for i in a if i)
             assert (text, label) == (f"a{own}", own % 2)
+
+
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.integers(1, 400),
+    st.integers(0, 3),
+    st.sampled_from([(1, 1), (1, 4), (2, 4), (3, 12)]),
+    st.integers(1, 40),
+    st.booleans(),
+)
+@example((3, 1), 317, 1, (1, 1), 40, False)  # A row group is let go of in one piece, and read on.
+def test_every_planned_row_is_read_in_any_part_of_any_pass(
+    folders, weights, num_rows, epoch, ranks_of_streams, batch_size, shuffle
+):
+    mixture = index_mixture(dict(zip(folders, weights, strict=True)), num_rows)
+    size, num_streams = ranks_of_streams
+    options = {"num_streams": num_streams, "batch_size": batch_size, "window": 1}
+    for rank in range(size):
+        reader = open_reader(mixture, rank=rank, size=size, shuffle=shuffle, **options)
+        read = [batch.rows.tolist() for batch in reader.batches(epoch)]
+        planned = reader.plan(epoch).iter_steps(rank=rank, size=size)
+        assert read == [step.rows.tolist() or [-1] for step in planned]
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
