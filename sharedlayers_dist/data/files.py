@@ -76,9 +76,18 @@ def find_files(uri: str) -> tuple[fs.FileSystem, list[FoundFile]]:
     return filesystem, sorted(found, key=lambda f: f.name)
 
 
+def subfolder(uri: str, name: str) -> str:
+    """The path or URI of a folder in a folder; a URI's options stay at its end."""
+    base, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{options}"
+
+
 def hide_secrets(uri: str) -> str:
-    """A URI as it may be shown and stored: without the name and password before the host."""
-    return re.sub(r"(\w+://)[^/@]*@", r"\1***@", uri)
+    """A URI as it may be shown and stored: without the name and password before the host.
+
+    A slash in a password should have been escaped, but is no reason to show the password.
+    """
+    return re.sub(r"(\w+://)([^/@]*|[^/@:]*:(?!\d+/)[^@]*)@", r"\1***@", uri)
 
 
 def one_line(error: BaseException) -> str:

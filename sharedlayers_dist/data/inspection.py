@@ -10,7 +10,7 @@ from pyarrow import fs
 from tqdm import tqdm
 
 from sharedlayers_dist.config import InspectConfig
-from sharedlayers_dist.data.files import open_filesystem
+from sharedlayers_dist.data.files import hide_secrets, one_line, open_filesystem, subfolder
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.inspection_figures import InspectedSet, report_set
 from sharedlayers_dist.data.inspection_plot import plot_sets
@@ -75,22 +75,27 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
     """Names and URIs of the sets: a dataset's folders train, validation, test, or itself.
 
     Raises:
-        ValueError: when two would have the same name.
+        ValueError: when two would have the same name, or a filesystem cannot be reached.
     """
     found: list[tuple[str, str]] = []
     for uri in datasets:
         filesystem, path = open_filesystem(uri)
-        inside = [
-            name
-            for name in SET_NAMES
-            if filesystem.get_file_info(f"{path.rstrip('/')}/{name}").type == fs.FileType.Directory
-        ]
-        base = uri.rstrip("/")
-        found += [(name, f"{base}/{name}") for name in inside] or [(base.split("/")[-1], uri)]
+        path = path.rstrip("/")
+        try:
+            infos = filesystem.get_file_info([f"{path}/{name}" for name in SET_NAMES])
+        except OSError as error:
+            raise ValueError(
+                f"The dataset {hide_secrets(uri)} cannot be reached: {one_line(error)}"
+            ) from error
+        inside = [info.base_name for info in infos if info.type == fs.FileType.Directory]
+        found += [(name, subfolder(uri, name)) for name in inside] or [(path.split("/")[-1], uri)]
     if len({name for name, _ in found}) < len(found):
-        found = [(uri, uri) for _, uri in found]
+        found = [(hide_secrets(uri), uri) for _, uri in found]
     if len({name for name, _ in found}) < len(found):
-        raise ValueError(f"Each dataset can be given once. Received: datasets={datasets!r}.")
+        raise ValueError(
+            "Each dataset can be given once. "
+            f"Received: datasets={', '.join(map(hide_secrets, datasets))}."
+        )
     return dict(found)
 
 

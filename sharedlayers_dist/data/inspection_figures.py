@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.config import InspectConfig
-from sharedlayers_dist.data.files import open_filesystem
+from sharedlayers_dist.data.files import hide_secrets, open_filesystem
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.inspection_report import (
     AlphabetReport,
@@ -52,7 +52,7 @@ def report_set(found: InspectedSet, config: InspectConfig) -> SetReport:
     is_self = low == high
     positives, sharing = by_row_group(rows, item)
     return SetReport(
-        uri=index.uri,
+        uri=hide_secrets(index.uri),
         schema=_columns(index),
         kind=index.kind,
         made_by=index.metadata.made_by if index.metadata else {},

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from sharedlayers_dist.data.files import hide_secrets, one_line
 from sharedlayers_dist.data.item_files import BadRows, TextFile, iter_csv, iter_json_lines
 
 ROWS_PER_BATCH = 65_536
@@ -234,11 +235,13 @@ def _find_files(path: str) -> tuple[fs.FileSystem, list[str]]:
             paths = [root] if info.is_file else []
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"The items cannot be reached. Received: items={path!r}. {error}"
+            f"The items cannot be reached. Received: items={hide_secrets(path)!r}. "
+            f"{hide_secrets(one_line(error))}"
         ) from error
     if not paths:
         raise ValueError(
-            f"There is no such file, and no folder of item files. Received: items={path!r}."
+            "There is no such file, and no folder of item files. "
+            f"Received: items={hide_secrets(path)!r}."
         )
     for found in paths:
         if not _is_known(found):

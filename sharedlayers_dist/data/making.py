@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sharedlayers_dist.config import MakingConfig, PairsConfig
 from sharedlayers_dist.data.content import content_keys
+from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.data.items import FileItems, ItemSource
 from sharedlayers_dist.data.mining import Possible, count_possible, mine_pairs
 from sharedlayers_dist.data.splitting import (
@@ -98,7 +99,7 @@ def make_pairs(config: PairsConfig, *, progress: bool = False) -> PairsSummary:
         kind="text" if config.text else "image",
         on_bad_row=config.on_bad_row,
     )
-    made_by = {"command": "sharedlayers pairs", "items": config.items}
+    made_by = {"command": "sharedlayers pairs", "items": hide_secrets(config.items)}
     return make_pairs_of(source, config, made_by=made_by, progress=progress)
 
 

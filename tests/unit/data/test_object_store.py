@@ -1,14 +1,26 @@
 """Datasets on S3: a real server on this machine, asked through pyarrow's own client."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from pyarrow import fs
 
-from sharedlayers_dist.data import PairReader, index_dataset, resolve_alphabet
+from sharedlayers_dist.config import InspectConfig, PairsConfig
+from sharedlayers_dist.data import (
+    PairReader,
+    index_dataset,
+    inspect_dataset,
+    make_pairs,
+    resolve_alphabet,
+)
 from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.world import World
 from tests.object_store import make_bucket, make_uri
 from tests.unit.data.samples import write_dataset
+
+
+ITEMS = "text,who\n" + "".join(f"text {i} of {i % 9},{i % 9}\n" for i in range(99))
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +29,8 @@ def uri(object_store, tmp_path_factory):
     local = write_dataset(tmp_path_factory.mktemp("local"), [[7, 5], [9]], alphabet="ab0123456789")
     store = make_bucket("pairs", object_store)
     fs.copy_files(local, "pairs/train", destination_filesystem=store)
+    with store.open_output_stream("pairs/items.csv") as stream:
+        stream.write(ITEMS.encode())
     return make_uri("pairs/train", object_store)
 
 
@@ -43,11 +57,47 @@ def test_what_is_not_there_is_said_without_the_secret(uri, object_store, path):
     assert "secret" not in str(refused.value)
 
 
+def test_pairs_are_made_of_items_in_a_bucket_and_do_not_tell_the_secret(
+    uri, object_store, tmp_path
+):
+    items = make_uri("pairs/items.csv", object_store)
+    config = PairsConfig(items=items, text="text", group="who", output=str(tmp_path / "out"))
+    make_pairs(config)
+    made = index_dataset(str(tmp_path / "out" / "train"))
+    assert made.metadata.made_by["items"].startswith("s3://***@pairs/items.csv?")
+    for name in ("absent.csv", "train/"):
+        absent = make_uri(f"pairs/{name}", object_store)
+        with pytest.raises(ValueError, match=r"no such file.*s3://\*\*\*@pairs") as refused:
+            make_pairs(dataclasses.replace(config, items=absent, output=str(tmp_path / "no")))
+        assert "secret" not in str(refused.value)
+
+
+def test_sets_in_a_bucket_are_inspected_without_telling_the_secret(uri, object_store):
+    folder = make_uri("pairs", object_store)
+    report = inspect_dataset(InspectConfig(datasets=(folder,)))
+    assert list(report.sets) == ["train"]
+    assert report.sets["train"].num_rows == 21
+    assert list(inspect_dataset(InspectConfig(datasets=(uri,))).sets) == ["train"]
+    assert "s3://***@pairs/train?" in str(report)
+    assert "secret" not in str(report) + report.to_json()
+    with pytest.raises(ValueError, match="can be given once") as refused:
+        inspect_dataset(InspectConfig(datasets=(folder, folder)))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_store_that_cannot_be_reached_is_said():
+    with pytest.raises(ValueError, match=r"s3://\*\*\*@pairs.* cannot be reached: .*") as refused:
+        inspect_dataset(InspectConfig(datasets=(make_uri("pairs", "127.0.0.1:1"),)))
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
         ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("s3://key:a/b+c@bucket/x", "s3://***@bucket/x"),
         ("s3://bucket/x@y", "s3://bucket/x@y"),
+        ("hdfs://host:8020/x@y", "hdfs://host:8020/x@y"),
         ("gs://anonymous@bucket/x", "gs://***@bucket/x"),
         ("/a/path:with@signs", "/a/path:with@signs"),
     ],
