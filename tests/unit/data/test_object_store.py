@@ -19,7 +19,6 @@ from sharedlayers_dist.world import World
 from tests.object_store import make_bucket, make_uri
 from tests.unit.data.samples import write_dataset
 
-
 ITEMS = "text,who\n" + "".join(f"text {i} of {i % 9},{i % 9}\n" for i in range(99))
 
 
@@ -65,7 +64,7 @@ def test_pairs_are_made_of_items_in_a_bucket_and_do_not_tell_the_secret(
     make_pairs(config)
     made = index_dataset(str(tmp_path / "out" / "train"))
     assert made.metadata.made_by["items"].startswith("s3://***@pairs/items.csv?")
-    for name in ("absent.csv", "train/"):
+    for name in ("absent.csv", "absent/"):
         absent = make_uri(f"pairs/{name}", object_store)
         with pytest.raises(ValueError, match=r"no such file.*s3://\*\*\*@pairs") as refused:
             make_pairs(dataclasses.replace(config, items=absent, output=str(tmp_path / "no")))
