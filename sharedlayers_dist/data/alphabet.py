@@ -7,9 +7,13 @@ from itertools import chain
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sharedlayers_dist.data.files import hide_secrets, one_line, open_filesystem
+from sharedlayers_dist.data.files import (
+    hide_secrets,
+    one_line,
+    open_filesystem,
+    open_to_go_through,
+)
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.schema import ALPHABET_SIZE
@@ -60,7 +64,7 @@ def _iter_texts(index: DatasetIndex) -> Iterable[pa.Array]:
     filesystem, _ = open_filesystem(index.uri)
     for file in index.files:
         try:
-            with pq.ParquetFile(file.path, filesystem=filesystem) as parquet:
+            with open_to_go_through(filesystem, file.path) as parquet:
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=["a", "b"]):
                     yield from batch.columns
         except (pa.ArrowException, OSError) as e:

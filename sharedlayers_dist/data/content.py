@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sharedlayers_dist.data.schema import to_numpy
+
 
 def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.ndarray:
     """A number for each item's content; items that count as the same have the same.
@@ -23,7 +25,7 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
         probability of 3%.
     """
     if isinstance(items, pa.ExtensionArray):
-        items = items.to_numpy_ndarray()
+        items = to_numpy(items)
     if isinstance(items, np.ndarray):
         contents = [image.tobytes() for image in items]
     else:

@@ -7,10 +7,13 @@ import re
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import fs
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 """Names of Parquet files within a folder; a single file may have any name."""
+_BYTES_AHEAD = 8 << 20
+"""Of each column of a file that is gone through."""
 
 
 class FoundFile(NamedTuple):
@@ -74,6 +77,14 @@ def find_files(uri: str) -> tuple[fs.FileSystem, list[FoundFile]]:
             f"Received: {hide_secrets(uri)}, which has none."
         )
     return filesystem, sorted(found, key=lambda f: f.name)
+
+
+def open_to_go_through(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile:
+    """Opens a Parquet file for `iter_batches` in bounded memory, however large its row groups.
+
+    By default pyarrow fetches all that is asked for at once, and keeps it to the end.
+    """
+    return pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False, buffer_size=_BYTES_AHEAD)
 
 
 def subfolder(uri: str, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyarrow import fs
@@ -44,9 +44,23 @@ class TextFile(NamedTuple):
     path: str
 
     def open(self) -> io.TextIOWrapper:
-        """Opens the file as UTF-8, with or without a byte order mark; line ends stay."""
+        """Opens the file as UTF-8, with or without a byte order mark; line ends stay.
+
+        Bytes that are not UTF-8 become surrogates, so that they spoil their own row alone.
+        """
         stream = self.filesystem.open_input_stream(self.path, compression="detect")
-        return io.TextIOWrapper(io.BufferedReader(stream, 1 << 20), "utf-8-sig", newline="")
+        return io.TextIOWrapper(
+            io.BufferedReader(stream, 1 << 20), "utf-8-sig", errors="surrogateescape", newline=""
+        )
+
+
+def check_column(path: str, column: str, columns: Sequence[str]) -> None:
+    """Raises ValueError unless just one of a file's `columns` has the name `column`."""
+    if columns.count(column) != 1:
+        problem = "several columns" if column in columns else "no column"
+        raise ValueError(
+            f"{path} has {problem} {column!r}. Its columns: {', '.join(columns) or 'none'}."
+        )
 
 
 def iter_csv(
@@ -61,13 +75,10 @@ def iter_csv(
         reader = csv.reader(lines, delimiter=separator, strict=True)
         csv.field_size_limit(_MAX_FIELD)
         header = _next_row(reader, file.path) or []
+        if not _is_unicode("".join(header)):
+            raise ValueError(f"{file.path} must be UTF-8, and its header is not. Convert the file.")
         for column in columns:
-            if header.count(column) != 1:
-                problem = "several columns" if column in header else "no column"
-                columns_there = ", ".join(header) or "none"
-                raise ValueError(
-                    f"{file.path} has {problem} {column!r}. Its columns: {columns_there}."
-                )
+            check_column(file.path, column, header)
         first, second = (header.index(column) for column in columns)
         number = 0
         while True:
@@ -100,13 +111,13 @@ def iter_json_lines(
     """
     with file.open() as lines:
         number = 0
-        for line in _iter_lines(lines, file.path):
+        for line in lines:
             if not line.strip():
                 continue
             number += 1
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 bad_rows.reject(f"not JSON ({error})", row=number)
                 continue
             if not isinstance(row, dict):
@@ -133,12 +144,19 @@ def _reason_against(values: tuple[Any, Any], columns: tuple[str, str]) -> str:
             return f"column {column!r} is null or empty"
         if not isinstance(value, str):
             return f"column {column!r} holds {type(value).__name__}, not text"
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return f"column {column!r} holds half of a surrogate pair"
+        if not _is_unicode(value):
+            return f"column {column!r} is not UTF-8, or holds half of a surrogate pair"
     return ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there are no surrogates in the text, which stand for bytes that are not UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _next_row(reader: Any, path: str) -> list[str] | None:
@@ -147,22 +165,3 @@ def _next_row(reader: Any, path: str) -> list[str] | None:
         return next(reader, None)
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error}).") from error
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, reader.line_num, error) from error
-
-
-def _iter_lines(lines: io.TextIOWrapper, path: str) -> Iterator[str]:
-    number = 0
-    try:
-        for line in lines:
-            number += 1
-            yield line
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, number, error) from error
-
-
-def _not_utf8(path: str, num_lines: int, error: UnicodeDecodeError) -> ValueError:
-    return ValueError(
-        f"{path} must be UTF-8, and is not, somewhere after line {num_lines}: {error.reason}. "
-        "Convert the file."
-    )

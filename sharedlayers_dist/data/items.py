@@ -10,20 +10,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import hide_secrets, one_line
-from sharedlayers_dist.data.item_files import BadRows, TextFile, iter_csv, iter_json_lines
+from sharedlayers_dist.data.files import hide_secrets, one_line, open_to_go_through
+from sharedlayers_dist.data.item_files import (
+    BadRows,
+    TextFile,
+    check_column,
+    iter_csv,
+    iter_json_lines,
+)
+from sharedlayers_dist.data.schema import is_text
+from sharedlayers_dist.data.text import is_utf8
 
-ROWS_PER_BATCH = 65_536
+ROWS_PER_BATCH = 16_384
+_CHARACTERS_PER_BATCH = 16 << 20
 _BYTES_PER_BATCH = 64 << 20
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-_PARQUET = (".parquet", ".pq")
+_PARQUET = (".parquet", ".parq", ".pq")
 
 
 class ItemBatch(NamedTuple):
@@ -116,9 +126,10 @@ class FileItems:
             bad_rows = BadRows(path, skip=self._skip)
             try:
                 yield from self._iter_file(path, bad_rows)
-            except (pa.ArrowInvalid, OSError, EOFError) as error:
+            except (pa.ArrowException, OSError, EOFError) as error:
                 raise ValueError(
-                    f"{path} cannot be read to its end: {error} Is the file complete?"
+                    f"{path} cannot be read to its end: {one_line(error).rstrip('.')}. "
+                    "Is the file complete?"
                 ) from error
             num_bad_rows += bad_rows.count
         self.num_bad_rows = num_bad_rows
@@ -141,35 +152,36 @@ class FileItems:
             if self._kind == "image":
                 num_rows = max(1, min(num_rows, _BYTES_PER_BATCH // num_bytes_of(self.item_type)))
             first_row = 1
-            batches = file.iter_batches(num_rows, columns=[self._column, self._group])
-            for batch in batches:
+            for batch in file.iter_batches(num_rows, columns=[self._column, self._group]):
                 items, groups = batch.column(self._column), batch.column(self._group)
                 if self._kind == "text":
                     items = items.cast(pa.string())
                 elif items.type != self.item_type:
                     items = pa.ExtensionArray.from_storage(self.item_type, items.storage)
                 groups = groups.cast(pa.string())
-                is_bad = pc.or_(_is_missing(items), _is_missing(groups))
-                if pc.any(is_bad).as_py():
-                    for index in pc.indices_nonzero(is_bad).to_pylist():
-                        which = self._group if items[index].is_valid else self._column
-                        bad_rows.reject(f"column {which!r} is null or empty", row=first_row + index)
-                    items, groups = (x.filter(pc.invert(is_bad)) for x in (items, groups))
+                bad = {
+                    row: f"column {column!r} {reason}"
+                    for column, values in ((self._group, groups), (self._column, items))
+                    for row, reason in _find_bad(values).items()
+                }
+                if bad:
+                    for row in sorted(bad):
+                        bad_rows.reject(bad[row], row=first_row + row)
+                    is_good = np.ones(len(batch), np.bool_)
+                    is_good[list(bad)] = False
+                    items, groups = (values.filter(pa.array(is_good)) for values in (items, groups))
                 first_row += len(batch)
                 yield ItemBatch(items, groups)
 
     def _open_parquet(self, path: str) -> pq.ParquetFile:
         """Opens a file whose columns are there and of types that can be read."""
         try:
-            file = pq.ParquetFile(self._filesystem.open_input_file(path))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path} is not a complete Parquet file: {error}") from error
+            file = open_to_go_through(self._filesystem, path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is not a complete Parquet file: {one_line(error)}") from error
         schema = file.schema_arrow
         for column in (self._column, self._group):
-            if column not in schema.names:
-                raise ValueError(
-                    f"{path} has no column {column!r}. Its columns: {', '.join(schema.names)}."
-                )
+            check_column(path, column, schema.names)
         _check_type(path, self._column, schema.field(self._column).type, self._kind)
         _check_type(path, self._group, schema.field(self._group).type, "group")
         return file
@@ -182,12 +194,15 @@ class FileItems:
                 raise ValueError(f"Images are read from Parquet files only. Received: {path}.")
             with self._open_parquet(path) as file:
                 stored = file.schema_arrow.field(self._column).type
-            if found is not None and stored.shape != found.shape:
+            item_type = pa.fixed_shape_tensor(
+                pa.uint8(), stored.shape, permutation=stored.permutation
+            )
+            if found is not None and item_type != found:
                 raise ValueError(
                     "All images must have one shape. Received: "
-                    f"{self._paths[0]} holds {found.shape}, {path} holds {stored.shape}."
+                    f"{self._paths[0]} holds {found}, {path} holds {item_type}."
                 )
-            found = pa.fixed_shape_tensor(pa.uint8(), stored.shape)
+            found = item_type
         return found
 
 
@@ -196,25 +211,30 @@ def num_bytes_of(image_type: pa.FixedShapeTensorType) -> int:
     return image_type.storage_type.list_size
 
 
-def _is_missing(values: pa.Array) -> pa.Array:
-    """Whether each value is null, or a text of nothing but spaces."""
-    if pa.types.is_string(values.type):
-        return pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(values, ""))), 0)
-    return values.is_null()
+def _find_bad(values: pa.Array) -> dict[int, str]:
+    """Rows of a batch's column whose values cannot be used, and why."""
+    if not pa.types.is_string(values.type):
+        return dict.fromkeys(pc.indices_nonzero(values.is_null()).to_pylist(), "is null")
+    is_encoded = is_utf8(values)
+    bad = dict.fromkeys(np.flatnonzero(~is_encoded).tolist(), "is not UTF-8")
+    if bad:
+        values = pc.if_else(pa.array(is_encoded), values, "replaced")
+    length = pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(values, "")))
+    is_missing = pc.equal(length, 0)
+    return bad | dict.fromkeys(pc.indices_nonzero(is_missing).to_pylist(), "is null or empty")
 
 
 def _check_type(path: str, column: str, found: pa.DataType, wanted: str) -> None:
     """Raises ValueError unless a Parquet column can be read as what is wanted of it."""
     value = found.value_type if pa.types.is_dictionary(found) else found
-    is_text = pa.types.is_string(value) or pa.types.is_large_string(value)
     if wanted == "image":
         holds = isinstance(found, pa.FixedShapeTensorType) and pa.types.is_uint8(found.value_type)
         rule = "an image column must be a fixed_shape_tensor of uint8"
     elif wanted == "text":
-        holds, rule = is_text, "a text column must be of strings"
+        holds, rule = is_text(found), "a text column must be of strings"
     else:
         holds, rule = (
-            is_text or pa.types.is_integer(value),
+            is_text(found) or pa.types.is_integer(value),
             "a group column must be of strings or integers",
         )
     if not holds:
@@ -266,11 +286,13 @@ def _iter_rows(rows: Iterator[tuple[str, str]]) -> Iterator[ItemBatch]:
     """Puts rows of (text, group) together to batches."""
     texts: list[str] = []
     groups: list[str] = []
+    num_characters = 0
     for text, group in rows:
         texts.append(text)
         groups.append(group)
-        if len(texts) == ROWS_PER_BATCH:
+        num_characters += len(text)
+        if len(texts) == ROWS_PER_BATCH or num_characters >= _CHARACTERS_PER_BATCH:
             yield ItemBatch(pa.array(texts, pa.string()), pa.array(groups, pa.string()))
-            texts, groups = [], []
+            texts, groups, num_characters = [], [], 0
     if texts:
         yield ItemBatch(pa.array(texts, pa.string()), pa.array(groups, pa.string()))

@@ -122,6 +122,19 @@ def make_pairs_of(
         progress: whether to show a progress bar on standard error.
     """
     check_output(options.output)
+    with _new_folder(options.output) as folder:
+        return _make_in(folder, source, options, made_by=made_by, progress=progress)
+
+
+def _make_in(
+    folder: Path,
+    source: ItemSource,
+    options: MakingConfig,
+    *,
+    made_by: Mapping[str, Any],
+    progress: bool,
+) -> PairsSummary:
+    """Makes the sets in an empty folder."""
     with tqdm(unit=" items", desc="reading items", disable=not progress) as bar:
         groups, keys = _read_groups_and_keys(source, bar)
     if not len(keys):
@@ -148,10 +161,7 @@ def make_pairs_of(
         **counts,
     }
     total = len(keys) + sum(len(pairs.a) for pairs in sets.values())
-    with (
-        _new_folder(options.output) as folder,
-        tqdm(total=total, unit=" rows", desc="writing pairs", disable=not progress) as bar,
-    ):
+    with tqdm(total=total, unit=" rows", desc="writing pairs", disable=not progress) as bar:
         write_sets(folder, sets, source, groups, made_by, advance=bar.update)
     return summary
 
@@ -331,9 +341,12 @@ def _new_folder(output: str) -> Iterator[Path]:
         yield partial
         partial.chmod(0o777 & ~_umask())
         os.replace(partial, path)  # Takes the place of nothing or of an empty folder only.
-    except BaseException:
+    except OSError as error:
+        raise ValueError(
+            f"The output folder cannot be written. Received: output={output!r}. {error}"
+        ) from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _umask() -> int:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sharedlayers_dist.data.files import one_line, open_filesystem
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
-from sharedlayers_dist.data.schema import is_text
+from sharedlayers_dist.data.schema import is_text, to_numpy
+from sharedlayers_dist.data.text import is_utf8
 
 OnBadRow = Literal["error", "skip"]
 _FOOTERS_KEPT = 256
@@ -134,11 +135,7 @@ class RowGroupLoader:
         if not is_text(column.type):
             return read_images(column)
         texts = read_texts(column)
-        try:
-            texts.validate(full=True)
-        except pa.ArrowInvalid:
-            is_bad = np.array([not _is_utf8(text) for text in texts.cast(pa.large_binary())])
-            reasons.add(f"column {name!r} is not UTF-8", is_bad)
+        reasons.add(f"column {name!r} is not UTF-8", ~is_utf8(texts))
         return texts
 
     def _blank(self, num_rows: int, problem: str) -> RowGroup:
@@ -187,18 +184,10 @@ def read_images(column: pa.ChunkedArray) -> NDArray:
         zeros = pa.array([[0] * width], array.type.storage_type)
         storage = pc.if_else(array.is_null(), zeros[0], array.storage)
         array = pa.ExtensionArray.from_storage(array.type, storage)
-    return array.to_numpy_ndarray()
+    return to_numpy(array)
 
 
 def _blank_rows(items: pa.Array | NDArray, is_bad: NDArray[np.bool_]) -> pa.Array | NDArray:
     if isinstance(items, pa.Array):
         return pc.if_else(pa.array(is_bad), "", items)
     return np.where(is_bad[(..., *[None] * (items.ndim - 1))], 0, items).astype(items.dtype)
-
-
-def _is_utf8(text: pa.Scalar) -> bool:
-    try:
-        str(text.as_py() or b"", "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 METADATA_KEY = b"sharedlayers"
 TEXT_LENGTH = 280
@@ -81,6 +82,18 @@ def shape_of(item: pa.DataType) -> tuple[int, ...]:
         return ()
     permutation = item.permutation or range(len(item.shape))
     return tuple(item.shape[axis] for axis in permutation)
+
+
+def to_numpy(images: pa.FixedShapeTensorArray) -> NDArray:
+    """Images without nulls as an array, shape `(len(images), *shape_of(images.type))`.
+
+    Arrow's own conversion (26.0) gives other values where the type has a permutation.
+    """
+    item = images.type
+    stored = images.storage.flatten().to_numpy(zero_copy_only=False)
+    stored = stored.reshape(len(images), *item.shape)
+    axes = item.permutation or range(len(item.shape))
+    return stored.transpose(0, *(1 + axis for axis in axes))
 
 
 def read_metadata(schema: pa.Schema) -> PairMetadata | None:

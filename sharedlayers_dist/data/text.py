@@ -80,6 +80,17 @@ def decode_text(texts: pa.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]
     return code_points, lengths
 
 
+def is_utf8(texts: pa.Array) -> NDArray[np.bool_]:
+    """Whether the bytes of each text are UTF-8, shape `(len(texts),)`; a null is."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return np.array(
+            [_is_utf8(encoded) for encoded in texts.cast(pa.large_binary()).to_pylist()]
+        )
+    return np.ones(len(texts), np.bool_)
+
+
 def count_characters(texts: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
     """How often each code point occurs in `texts`, shape `(0x110000,)`."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
@@ -89,6 +100,14 @@ def count_characters(texts: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
             of_chunk = np.bincount(code_points)
             counts[: of_chunk.size] += of_chunk
     return counts
+
+
+def _is_utf8(encoded: bytes | None) -> bool:
+    try:
+        str(encoded or b"", "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fill(ids: NDArray[np.uint16], values: NDArray[np.uint16], lengths: NDArray[np.int64]) -> None:

@@ -27,6 +27,8 @@ _MAX_ROWS = 2048
 _MIN_ROWS = 64
 _MAX_BYTES = 64 << 20
 _MAX_PARTS = 128
+_ITEMS_AT_ONCE = 1024
+"""Of those that are repeated as often as pairs use them."""
 
 
 class FilePairs(NamedTuple):
@@ -111,12 +113,12 @@ def write_sets(
         raise ValueError(f"Items must be texts or images. Received: {source.item_type}.")
     aside = folder / "aside"
     aside.mkdir()
-    in_training = _put_aside(aside, needed, source, uses_in_training, advance)
+    used = _put_aside(aside, needed, source, uses_in_training, advance)
     alphabet = None
     if kind == "text":
-        alphabet = make_alphabet(in_training)
+        alphabet = make_alphabet(_iter_sides(used))
     else:
-        for _ in in_training:
+        for _ in used:
             pass  # Nothing is made of the training images but the files.
     metadata = PairMetadata(
         kind=kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
@@ -171,14 +173,21 @@ def _plan_parts(
     return _Needed(item[order], np.concatenate(parts)[order])
 
 
+class _Used(NamedTuple):
+    """Consecutive items of the source, and in how many sides of training pairs each is."""
+
+    items: pa.Array
+    uses: np.ndarray
+
+
 def _put_aside(
     aside: Path,
     needed: _Needed,
     source: ItemSource,
     uses_in_training: np.ndarray,
     advance: Callable[[int], object],
-) -> Iterator[pa.Array]:
-    """Copies every part's items to a file of its own; gives the sides of the training pairs."""
+) -> Iterator[_Used]:
+    """Copies every part's items to a file of its own; tells how often training uses each item."""
     schema = pa.schema([("number", pa.int64()), ("item", source.item_type)])
     start = 0
     with ExitStack() as stack:
@@ -197,8 +206,7 @@ def _put_aside(
                         [pa.array(of_part), items.take(pa.array(of_part - start))], schema=schema
                     )
                 )
-            uses = uses_in_training[start:stop]
-            yield items.take(pa.array(np.repeat(np.arange(len(uses)), uses)))
+            yield _Used(items, uses_in_training[start:stop])
             start = stop
             advance(len(items))
     if start != len(uses_in_training):
@@ -206,6 +214,14 @@ def _put_aside(
             "The items changed while they were being read. Received: "
             f"{len(uses_in_training)} items at first, then {start}."
         )
+
+
+def _iter_sides(used: Iterator[_Used]) -> Iterator[pa.Array]:
+    """The items as often as they are used, a few at a time."""
+    for items, uses in used:
+        for start in range(0, len(items), _ITEMS_AT_ONCE):
+            times = uses[start : start + _ITEMS_AT_ONCE]
+            yield items.take(pa.array(np.repeat(np.arange(start, start + len(times)), times)))
 
 
 def _write_file(

@@ -10,9 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sharedlayers_dist.data import files as files_module
 from sharedlayers_dist.data import items as items_module
 from sharedlayers_dist.data.content import content_keys
+from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.items import ArrayItems, FileItems
+from sharedlayers_dist.data.row_groups import RowGroupLoader
+from sharedlayers_dist.data.schema import shape_of, to_numpy
 
 ROWS = [("hello, you\n😀", "ann"), ('say "hi"', "bob"), ("ünder the sea", "ann")]
 
@@ -91,13 +95,17 @@ BAD_ROWS = [
     ("a.jsonl", '{"text": "hi", "who": "ann"}\n7\n', "row 2.*not a JSON object"),
     ("a.jsonl", '{"text": "hi", "who": "ann"}\n{"text": 7, "who": "a"}\n', "row 2.*holds int"),
     ("a.jsonl", '{"text": "hi", "who": "ann"}\n{"text": "\\ud83d", "who": "a"}\n', "row 2.*surr"),
+    ("a.jsonl", '{"text": "hi", "who": "ann"}\n' + 100_000 * "[" + "\n", "row 2.*not JSON"),
+    # Bytes that are not UTF-8.
+    ("a.csv", "text,who\nhi,ann\nhi,\udcff\nyo,bob\n", r"row 2 \(line 3\).*'who' is not UTF-8"),
+    ("a.jsonl", '{"text": "hi", "who": "ann"}\n{"text": "\udce9", "who": "a"}', "row 2.*not UTF-8"),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_ROWS)
 def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path, name, content, message):
     path = tmp_path / name
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
     with pytest.raises(ValueError, match=f"{name}, {message}"):
         read(str(path))
     source = FileItems(str(path), column="text", group="who", on_bad_row="skip")
@@ -118,6 +126,50 @@ def test_a_null_in_parquet_is_named_or_skipped(tmp_path):
     assert source.num_bad_rows == 3
 
 
+def test_bytes_in_parquet_that_are_not_utf8_are_named_or_skipped(tmp_path):
+    def texts(*encoded):
+        array = pa.array(encoded, pa.binary())
+        return pa.StringArray.from_buffers(len(array), *array.buffers()[1:])
+
+    columns = {"text": texts(b"a", b" ", b"\xff", b"d"), "who": texts(b"x", b"x", b"", b"\xc3")}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet, row 2: column 'text' is null or empty"):
+        read(str(tmp_path / "a.parquet"))
+    source = FileItems(str(tmp_path / "a.parquet"), column="text", group="who", on_bad_row="skip")
+    assert [x.items.to_pylist() for x in source.iter_batches()] == [["a"]]
+    assert source.num_bad_rows == 3
+    pq.write_table(pa.table(columns).slice(2), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b.parquet, row 1: column 'text' is not UTF-8"):
+        read(str(tmp_path / "b.parquet"))
+
+
+def test_texts_in_any_of_arrows_layouts_are_read(tmp_path):
+    for number, layout in enumerate((pa.large_string(), pa.string_view(), "dictionary")):
+        texts, groups = (pa.array(column) for column in zip(*ROWS, strict=True))
+        if layout == "dictionary":
+            texts, groups = texts.dictionary_encode(), groups.dictionary_encode()
+        else:
+            texts, groups = texts.cast(layout), groups.cast(layout)
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"text": texts, "who": groups}), path)
+        assert read(str(path)) == ROWS
+
+
+@pytest.mark.parametrize("rows_per_group", [500, 20_000])
+def test_of_a_file_little_is_in_memory_at_a_time(tmp_path, monkeypatch, rows_per_group):
+    monkeypatch.setattr(items_module, "ROWS_PER_BATCH", 100)
+    monkeypatch.setattr(files_module, "_BYTES_AHEAD", 1 << 20)
+    table = pa.table({"text": [f"{n:01000}" for n in range(20_000)], "who": ["x"] * 20_000})
+    path = str(tmp_path / "a.parquet")
+    options = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, path, row_group_size=rows_per_group, **options)
+    del table
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in FileItems(path, column="text", group="who").iter_batches():
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 6 << 20  # Of 20 MB.
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -132,6 +184,17 @@ def test_what_is_no_item_file_is_refused(tmp_path, name, message):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match=message):
         read(name if "://" in name else str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path, name):
+    if name == "a.csv":
+        (tmp_path / name).write_text("text,text,who\na,b,c\n")
+    else:
+        table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["text", "text", "who"])
+        pq.write_table(table, tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} has several columns 'text'"):
+        read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
@@ -150,9 +213,9 @@ def test_files_that_break_off_or_are_not_utf8_are_refused(tmp_path):
         read(str(tmp_path / "half-whole.parquet"))
     with pytest.raises(ValueError, match=r"half-whole.csv.gz cannot be read to its end"):
         read(str(tmp_path / "half-whole.csv.gz"))
-    (tmp_path / "latin.csv").write_bytes("text,who\nüber,ann\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin.csv must be UTF-8"):
-        read(str(tmp_path / "latin.csv"))
+    (tmp_path / "utf16.csv").write_text("text,who\nüber,ann\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"utf16.csv must be UTF-8"):
+        read(str(tmp_path / "utf16.csv"))
     (tmp_path / "open.csv").write_text('text,who\n"never closed,ann\nhi,bob\n')
     with pytest.raises(ValueError, match=r"open.csv, line 3: not CSV"):
         read(str(tmp_path / "open.csv"))
@@ -193,6 +256,30 @@ def test_images_are_read_from_parquet(tmp_path):
     write(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="fixed_shape_tensor of uint8"):
         FileItems(str(tmp_path / "b.parquet"), column="text", group="who", kind="image")
+
+
+def test_images_stored_with_permuted_axes_are_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
+    stored = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))  # Channels first.
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), 60)
+    item = pa.fixed_shape_tensor(pa.uint8(), (3, 4, 5), permutation=[1, 2, 0])
+    images = pa.ExtensionArray.from_storage(item, storage)
+    pq.write_table(pa.table({"image": images, "who": list("aabbcc")}), tmp_path / "1.parquet")
+    source = FileItems(str(tmp_path), column="image", group="who", kind="image")
+    (batch,) = source.iter_batches()
+    assert shape_of(source.item_type) == (4, 5, 3)
+    assert np.array_equal(to_numpy(batch.items), pixels)
+    assert np.array_equal(to_numpy(batch.items[1:3]), pixels[1:3])
+    pairs = {"a": images, "b": images[::-1], "label": [0, 1] * 3}
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pa.table(pairs), tmp_path / "pairs" / "1.parquet")
+    index = index_dataset(str(tmp_path / "pairs"))
+    assert index.item_shape == (4, 5, 3)
+    assert np.array_equal(RowGroupLoader(index).load(0).a, pixels)
+    other = pa.table({"image": images_of(pixels), "who": list("aabbcc")})
+    pq.write_table(other, tmp_path / "2.parquet")
+    with pytest.raises(ValueError, match="All images must have one shape"):
+        FileItems(str(tmp_path), column="image", group="who", kind="image")
 
 
 def test_texts_are_the_same_but_for_case_and_spaces():

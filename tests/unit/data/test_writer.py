@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -253,9 +255,50 @@ def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="Nothing is overwritten"):
         make(tmp_path / "file", num_pairs=100)
-    with pytest.raises(ValueError, match="cannot be made"):
-        make(tmp_path / "file" / "below", num_pairs=100)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+class UnreadItems(ArrayItems):
+    """Items that nobody should have begun to read."""
+
+    def iter_batches(self):
+        pytest.fail("the items are read")
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_items_are_read(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    unread = UnreadItems(pa.array(["a"]), pa.array(["x"]))
+    with pytest.raises(ValueError, match="cannot be made"):
+        make(tmp_path / "file" / "below", unread)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_is_full_is_told_in_a_line_and_nothing_is_left(tmp_path):
+    rows = [f"text {place} of {group},{group}\n" for group in range(30) for place in range(30)]
+    (tmp_path / "items.csv").write_text("text,who\n" + "".join(rows))
+    pairs = "-m sharedlayers_dist pairs --items items.csv --text text --group who --output out"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 20; exec {sys.executable} {pairs}"],  # No file of over 20 kB.
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "The output folder cannot be written. Received: output='out'" in done.stderr
+    assert [x.name for x in tmp_path.iterdir()] == ["items.csv"]
+
+
+def test_what_another_wrote_meanwhile_is_not_overwritten(tmp_path):
+    class SlowItems(ArrayItems):
+        def iter_batches(self):
+            yield from super().iter_batches()
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out" / "file").write_text("mine")
+
+    whole = texts_of(SIZES)
+    with pytest.raises(ValueError, match=r"cannot be written.*not empty"):
+        make(tmp_path / "out", SlowItems(whole.items, whole.groups))
+    assert [str(x.relative_to(tmp_path)) for x in tmp_path.rglob("*")] == ["out", "out/file"]
 
 
 class InterruptedItems(ArrayItems):
