@@ -81,7 +81,8 @@ def shared_failure() -> Iterator[None]:
         note = _wait_for_note(rank)
         if note is None:
             note = _leave_note(
-                "A rank was lost without a word: it was killed, or its host or the network is gone.",
+                "A rank was lost without a word: it was killed, or its host or the network is "
+                "gone.",
                 is_users=False,
             )
         raise OtherRankFailedError(**note) from error

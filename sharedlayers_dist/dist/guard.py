@@ -15,6 +15,8 @@ from sharedlayers_dist.dist.optimizer import distribution_of
 
 DEFAULT_EVERY = 200
 """Steps between comparisons; `python -m tests.benchmarks.binding` measures what they cost."""
+_WORDS_AT_ONCE = 2**20
+"""Words of a variable that are looked at at once; it bounds the extra memory."""
 
 
 class ReplicaGuard(keras.callbacks.Callback):
@@ -115,7 +117,7 @@ def _holders(sums: np.ndarray, ranks: Sequence[int]) -> str:
 
 
 def _make_checksums() -> Callable[[Sequence[Any]], tf.Tensor]:
-    """Returns a compiled function from variables to one int32 for each, the sum of its words.
+    """Returns a compiled function from variables to one int32 for each, `(variables,)`.
 
     Unlike a sum of floating point it is the same on all devices, whatever they add up first.
     """
@@ -129,9 +131,30 @@ def _make_checksums() -> Callable[[Sequence[Any]], tf.Tensor]:
 
 def _checksum(values: tf.Tensor) -> tf.Tensor:
     if values.dtype in (tf.float32, tf.int32, tf.uint32, tf.float64, tf.int64, tf.uint64):
-        words = tf.bitcast(values, tf.int32)
+        words = tf.bitcast(values, tf.uint32)
     elif values.dtype in (tf.float16, tf.bfloat16):
-        words = tf.cast(tf.bitcast(values, tf.int16), tf.int32)
+        words = tf.cast(tf.bitcast(values, tf.uint16), tf.uint32)
     else:
-        words = tf.cast(values, tf.int32)
-    return tf.reduce_sum(words)
+        words = tf.cast(values, tf.uint32)
+    words = tf.reshape(words, [-1])
+    if words.shape[0] <= _WORDS_AT_ONCE:
+        return _sum_by_place(words, 0)
+    total = tf.constant(0)
+    for first in tf.range(0, tf.size(words), _WORDS_AT_ONCE):
+        total += _sum_by_place(words[first : first + _WORDS_AT_ONCE], first)
+    return total
+
+
+def _sum_by_place(words: tf.Tensor, first: Any) -> tf.Tensor:
+    """Adds up words, each times an odd number for its place, so that those swapped are seen.
+
+    The upper bits are mixed into the lower ones before: the sign alone, the uppermost bit of
+    floating point, would be lost wherever an even number of signs changes.
+
+    Args:
+        words: uint32, `(words,)`.
+        first: The place of the first of them.
+    """
+    mixed = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, tf.constant(15, tf.uint32)))
+    places = first + tf.range(tf.size(words))
+    return tf.reduce_sum(tf.bitcast(mixed, tf.int32) * (2 * places + 1))

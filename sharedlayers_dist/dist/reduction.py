@@ -132,8 +132,9 @@ class GradientReduction:
             weighted = [tf.math.multiply_no_nan(g, tf.cast(weight, g.dtype)) for g in gradients]
             return self._reduce_dense(weighted, groups, "weighted")
 
-        is_equal = tf.reduce_all(tf.equal(counts, counts[0]))
-        return counts, tf.cond(is_equal, lambda: means, weigh)
+        # Where no rank has samples, every share is 0, and so are the gradients.
+        is_plain = tf.reduce_all(tf.equal(counts, counts[0])) & tf.not_equal(counts[0], 0)
+        return counts, tf.cond(is_plain, lambda: means, weigh)
 
     def _reduce_dense(
         self, tensors: list[Any], groups: list[list[int]], tag: str, *, num_exact: int = 0
@@ -187,7 +188,8 @@ class GradientReduction:
         gathered = []
         for number, one in enumerate(slices):
             values = tf.math.multiply_no_nan(one.values, tf.cast(weight, one.values.dtype))
-            parts = [
+            values, dtype = _as_reducible(values), values.dtype
+            values, indices = [
                 self._horovod.allgather(
                     part,
                     name=f"{self._name}.{tag}.{number}",
@@ -196,7 +198,7 @@ class GradientReduction:
                 )
                 for tag, part in (("values", values), ("indices", one.indices))
             ]
-            gathered.append(tf.IndexedSlices(*parts, dense_shape=one.dense_shape))
+            gathered.append(tf.IndexedSlices(tf.cast(values, dtype), indices, one.dense_shape))
         return gathered
 
     def _share(self, counts: tf.Tensor) -> tf.Tensor:

@@ -121,7 +121,8 @@ class PreparedStep:
         """One training step, whose gradients count by this rank's samples."""
         self._build(data)
         samples = self._count(data)
-        step = self._split_train_step if self._model.jit_compile else self._train_step
+        is_split = self._model.jit_compile and self._model.trainable_weights
+        step = self._split_train_step if is_split else self._train_step
         with (
             local_batch(samples),
             self._counted_in_metrics(samples),

@@ -44,6 +44,22 @@ def case_xla(world: World) -> None:
     assert model.jit_compile
 
 
+def case_xla_of_frozen_weights(world: World) -> None:
+    """Keras itself warns that there is nothing to train, and goes on."""
+
+    def build() -> keras.Model:
+        model = make_model()
+        model.trainable = False
+        return model
+
+    for jit_compile in (False, True):
+        raises(
+            UserWarning,
+            "not have any trainable weights",
+            lambda jit=jit_compile: fit(world, build=build, jit_compile=jit),
+        )
+
+
 def case_xla_of_own_train_step_is_refused(world: World) -> None:
     class Own(keras.Model):
         def train_step(self, data: Any) -> Any:
@@ -136,6 +152,26 @@ def case_padding_counts_for_nothing(world: World) -> None:
             metrics=lambda: ["accuracy", keras.metrics.AUC(name="auc")],
             epochs=1,
         )
+
+
+def case_padding_on_all_ranks_changes_no_weights(world: World) -> None:
+    """Neither by gradients of a dense kernel nor by the gathered rows of an embedding."""
+
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        words, numbers = keras.Input((2,), dtype="int32"), keras.Input((2,))
+        vectors = keras.layers.Flatten()(keras.layers.Embedding(3, 1)(words))
+        product = keras.layers.Multiply()([vectors, numbers])
+        return keras.Model([words, numbers], keras.layers.Dense(1)(product))
+
+    model = build()
+    model.compile(dist.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse")
+    dist.prepare(model, num_samples=lambda x, y, weight: tf.math.count_nonzero(y >= 0))
+    padding = [np.zeros((1, 2)), np.full((1, 2), np.nan)], np.full((1, 1), -1)
+    model.fit(*padding, verbose=0, callbacks=dist.default_callbacks())
+    assert int(model.optimizer.iterations) == 1
+    for weight, before in zip(model.get_weights(), build().get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, before)
 
 
 def case_loss_that_divides_by_weights(world: World) -> None:
@@ -279,12 +315,29 @@ def case_mixed_precision_agrees_on_infinities(world: World) -> None:
 
 
 def case_bfloat16(world: World) -> None:
+    class Words(Rows):
+        def __getitem__(self, index: int) -> Any:
+            x, y, weight = super().__getitem__(index)
+            return (x > 0).astype("int32") + 2 * (x > 1), y, weight
+
+    def build_of_words() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        words = keras.Input((5,), dtype="int32")
+        x = keras.layers.Flatten()(keras.layers.Embedding(4, 3)(words))
+        return keras.Model(words, keras.layers.Dense(1, activation="sigmoid")(x))
+
     for policy in ("mixed_bfloat16", "bfloat16"):
-        keras.config.set_dtype_policy(policy)
-        model, _ = fit(world, optimizer=lambda: keras.optimizers.SGD(0.1))
-        expected, _ = fit(ONE, optimizer=lambda: keras.optimizers.SGD(0.1))
-        for a, b in zip(state(model), state(expected), strict=True):
-            np.testing.assert_allclose(a.astype("float32"), b.astype("float32"), atol=0.05)
+        for build, data in ((make_model, Rows), (build_of_words, Words)):
+            keras.config.set_dtype_policy(policy)
+            options: dict[str, Any] = {
+                "build": build,
+                "data": data,
+                "optimizer": lambda: keras.optimizers.SGD(0.1),
+            }
+            model, _ = fit(world, **options)
+            expected, _ = fit(ONE, **options)
+            for a, b in zip(state(model), state(expected), strict=True):
+                np.testing.assert_allclose(a.astype("float32"), b.astype("float32"), atol=0.05)
 
 
 def case_prepared_model_is_compiled_again(world: World) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sharedlayers_dist.dist.guard import _WORDS_AT_ONCE, _difference, _holders, _make_checksums
 from sharedlayers_dist.dist.metric_sums import is_additive
-from sharedlayers_dist.dist.guard import _difference, _holders, _make_checksums
 
 
 def test_metrics_say_whether_they_can_be_added():
@@ -63,3 +63,27 @@ def test_checksums_see_the_last_bit(dtype):
     after = checksums(variables).numpy()
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[::-1],
+        lambda v: np.roll(v, 1),
+        lambda v: -v,
+        lambda v: np.concatenate([-v[:2], v[2:]]),
+        lambda v: np.concatenate([v[1:2], v[:1], v[2:]]),
+    ],
+)
+@pytest.mark.parametrize("size", [6, _WORDS_AT_ONCE + 5])
+def test_checksums_see_what_has_the_same_sum(change, size):
+    values = np.random.default_rng(0).normal(size=size).astype("float32")
+    first, second = _make_checksums()([tf.Variable(values), tf.Variable(change(values))]).numpy()
+    assert first != second
+
+
+def test_checksums_in_parts_are_those_of_the_whole(monkeypatch):
+    variables = [tf.Variable(np.random.default_rng(0).normal(size=(7, 3)).astype("float32"))]
+    whole = _make_checksums()(variables).numpy()
+    monkeypatch.setattr("sharedlayers_dist.dist.guard._WORDS_AT_ONCE", 4)
+    assert _make_checksums()(variables).numpy() == whole
