@@ -10,15 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import fs
 
 from sharedlayers_dist.data.ahead import AheadIterator
 from sharedlayers_dist.data.batch import Batch, padding_batch
 from sharedlayers_dist.data.files import find_files, hide_secrets, one_line
 from sharedlayers_dist.data.grouping import GroupedEpoch, pair_items, plan_groups
+from sharedlayers_dist.data.item_files import check_column
 from sharedlayers_dist.data.permutation import Rows
-from sharedlayers_dist.data.row_groups import read_images, read_texts
+from sharedlayers_dist.data.row_groups import OnBadRow, Reasons, read_images, read_texts
 from sharedlayers_dist.data.schema import Kind, is_text
-from sharedlayers_dist.data.text import encode_and_count_cut
+from sharedlayers_dist.data.text import encode_and_count_cut, is_utf8
 from sharedlayers_dist.world import World
 
 
@@ -31,6 +33,10 @@ class GroupedItems:
     """Texts as a `large_string` array, or images, shape `(items, height, width, channels)`."""
     group_of_item: Rows
     """Number of each item's group, from 0, shape `(items,)`."""
+    num_bad_rows: int = 0
+    """Rows that were left out."""
+    problems: tuple[str, ...] = ()
+    """The first bad row of each row group that has some: where it lies and what is wrong."""
 
     @property
     def kind(self) -> Kind:
@@ -53,32 +59,37 @@ class GroupedItems:
         return hashlib.sha256(self.group_of_item.tobytes()).hexdigest()[:16]
 
 
-def read_items(uri: str, *, item: str, group: str) -> GroupedItems:
+def read_items(uri: str, *, item: str, group: str, on_bad_row: OnBadRow = "error") -> GroupedItems:
     """Reads the items of a folder or file of Parquet into memory.
 
     Args:
         uri: A folder or file, as of a pair dataset.
         item: The column of texts (string) or images (fixed_shape_tensor).
         group: The column that says whose item it is, of any type that can be compared.
+        on_bad_row: `error`, or `skip` to leave out a row with a null or a text that is not UTF-8.
 
     Raises:
-        ValueError: in one line, for files that cannot be read, columns that are missing or differ
-            between files, or a null.
+        ValueError: in one line that names the file, and the row group and row where one is to
+            blame: for files that cannot be read, columns that are missing or differ between
+            files, or a bad row that is not skipped.
     """
     filesystem, files = find_files(uri)
-    tables = []
+    tables: list[pa.Table] = []
+    problems: list[str] = []
+    num_read = 0
     for file in files:
-        try:
-            table = pq.read_table(file.path, columns=[item, group], filesystem=filesystem)
-            tables.append(table.select([item, group]))
-        except (pa.ArrowException, OSError, KeyError) as e:
-            raise ValueError(f"{file.path} cannot be read: {one_line(e)}") from e
-        for name in (item, group):
-            if tables[-1][name].null_count:
-                raise ValueError(
-                    f"Items need values. Received: {tables[-1][name].null_count} nulls in column "
-                    f"{name!r} of {file.path}."
-                )
+        for place, table in _iter_row_groups(filesystem, file.path, (item, group)):
+            reasons = _find_bad(table)
+            num_read += table.num_rows
+            if reasons.is_bad.any():
+                row, reason = reasons.first()
+                problems.append(f"{place}, row {row}: {reason}")
+                if on_bad_row == "error":
+                    raise ValueError(
+                        f"{problems[0]}. Correct it, or leave such rows out with --on-bad-row skip."
+                    )
+                table = table.filter(pa.array(~reasons.is_bad))
+            tables.append(table)
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowInvalid as e:
@@ -94,7 +105,36 @@ def read_items(uri: str, *, item: str, group: str) -> GroupedItems:
         uri=uri,
         items=read_texts(column) if is_text(column.type) else read_images(column),
         group_of_item=codes.indices.to_numpy().astype(np.int64),
+        num_bad_rows=num_read - table.num_rows,
+        problems=tuple(problems),
     )
+
+
+def _iter_row_groups(
+    filesystem: fs.FileSystem, path: str, columns: tuple[str, str]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Where each row group of a file lies, and two columns of it; none of it for the schema."""
+    place = path
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+            for column in columns:
+                check_column(path, column, parquet.schema_arrow.names)
+            yield place, parquet.schema_arrow.empty_table().select(columns)
+            for number in range(parquet.num_row_groups):
+                place = f"{path}, row group {number}"
+                yield place, parquet.read_row_group(number, list(columns)).select(columns)
+    except (pa.ArrowException, OSError) as e:
+        raise ValueError(f"{place} cannot be read: {one_line(e)}") from e
+
+
+def _find_bad(table: pa.Table) -> Reasons:
+    reasons = Reasons(table.num_rows)
+    for name in table.column_names:
+        column = table[name]
+        reasons.add(f"column {name!r} is null", column.is_null().to_numpy())
+        if is_text(column.type):
+            reasons.add(f"column {name!r} is not UTF-8", ~is_utf8(read_texts(column)))
+    return reasons
 
 
 class GroupedPairReader:
@@ -139,9 +179,9 @@ class GroupedPairReader:
         """Seconds that the consumer of `batches` has waited for data so far."""
         self.num_cut_texts = 0
         """Texts encoded so far that lost their beginning for being longer than 280 characters."""
-        self.num_bad_rows = 0
-        """None: a null is refused when the items are read."""
-        self.problems: list[str] = []
+        self.num_bad_rows = index.num_bad_rows if world.is_rank_zero else 0
+        """Rows left out when the items were read: by every rank, so that one of them counts."""
+        self.problems = list(index.problems)
         self.error: Exception | None = None
         """What reading failed with; TensorFlow reports its text alone."""
         self._epoch = self.plan(0)

@@ -102,7 +102,7 @@ class RowGroupLoader:
 
     def _check(self, table: pa.Table, place: str) -> RowGroup:
         columns = {name: table[name] for name in self._columns}
-        reasons = _Reasons(table.num_rows)
+        reasons = Reasons(table.num_rows)
         for name, column in columns.items():
             if column.null_count:
                 reasons.add(f"column {name!r} is null", _to_numpy(column.is_null()))
@@ -131,7 +131,7 @@ class RowGroupLoader:
             problem=problem,
         )
 
-    def _decode(self, column: pa.ChunkedArray, name: str, reasons: _Reasons) -> pa.Array | NDArray:
+    def _decode(self, column: pa.ChunkedArray, name: str, reasons: Reasons) -> pa.Array | NDArray:
         if not is_text(column.type):
             return read_images(column)
         texts = read_texts(column)
@@ -148,7 +148,7 @@ class RowGroupLoader:
         return RowGroup(a=items, b=items, label=weight - 1, weight=weight, problem=problem)
 
 
-class _Reasons:
+class Reasons:
     """Which rows of a row group are bad, and why the first one is."""
 
     def __init__(self, num_rows: int) -> None:
@@ -156,12 +156,14 @@ class _Reasons:
         self._found: list[tuple[int, str]] = []
 
     def add(self, reason: str, is_bad: NDArray[np.bool_], values: NDArray | None = None) -> None:
+        """Adds rows with one reason, into which the first one's value is put."""
         if is_bad.any():
             row = int(np.argmax(is_bad))
             self._found.append((row, reason.format(None if values is None else values[row])))
             self.is_bad |= is_bad
 
     def first(self) -> tuple[int, str]:
+        """The first bad row and its reason."""
         return min(self._found, key=lambda found: found[0])
 
 

@@ -1,5 +1,6 @@
 """Pairs made on the fly: batches of P groups times K items."""
 
+import re
 import threading
 from itertools import combinations
 
@@ -184,13 +185,51 @@ def test_images_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["x"]}, "cannot be read"),
-        ({"text": ["x", None], "who": [1, 2]}, "1 nulls in column 'text'"),
-        ({"text": ["x", "y"], "who": [1, None]}, "1 nulls in column 'who'"),
+        ({"text": ["x"]}, "1.parquet has no column 'who'"),
         ({"text": [1.5, 2.5], "who": [1, 2]}, "column 'text' of type double"),
     ],
 )
-def test_items_that_cannot_be_used_are_refused(tmp_path, columns, message):
+def test_items_of_columns_that_cannot_be_used_are_refused(tmp_path, columns, message):
     pq.write_table(pa.table(columns), tmp_path / "1.parquet")
     with pytest.raises(ValueError, match=message):
+        read_items(str(tmp_path), item="text", group="who")
+
+
+NOT_UTF8 = pa.StringArray.from_buffers(
+    4, *pa.array([b"a", b"b", b"c", b"\xff"], pa.binary()).buffers()[1:]
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a", "b", "c", None], "who": [1, 1, 2, 2]}, "row 1: column 'text' is null"),
+        ({"text": ["a", "b", "c", "d"], "who": [1, 1, 2, None]}, "row 1: column 'who' is null"),
+        ({"text": NOT_UTF8, "who": [1, 1, 2, 2]}, "row 1: column 'text' is not UTF-8"),
+    ],
+)
+def test_a_bad_item_is_named_or_left_out_and_counted_once(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "1.parquet", row_group_size=2)
+    place = f"{tmp_path}/1.parquet, row group 1, {message}"
+    with pytest.raises(ValueError, match=f"^{re.escape(place)}.*--on-bad-row skip"):
+        read_items(str(tmp_path), item="text", group="who")
+    items = read_items(str(tmp_path), item="text", group="who", on_bad_row="skip")
+    assert items.items.to_pylist() == ["a", "b", "c"]
+    assert items.group_of_item.tolist() == [0, 0, 1]
+    readers = [open_reader(items, rank=rank, size=2) for rank in range(2)]
+    assert [reader.num_bad_rows for reader in readers] == [1, 0]
+    assert readers[0].problems == [place]
+
+
+def test_a_corrupt_row_group_of_items_is_named(tmp_path):
+    table = pa.table(
+        {"text": [f"item {n}" for n in range(400)], "who": [n % 7 for n in range(400)]}
+    )
+    path = tmp_path / "1.parquet"
+    pq.write_table(table, path, row_group_size=200)
+    damaged = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    damaged[start : start + 100] = b"\xff" * 100
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"1\.parquet, row group 1 cannot be read"):
         read_items(str(tmp_path), item="text", group="who")
