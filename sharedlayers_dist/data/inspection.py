@@ -64,6 +64,11 @@ def inspect_dataset(config: InspectConfig, *, progress: bool = False) -> Inspect
     notes = [
         f"{name}: {note}" for name in sets for note in _notes_of(reports[name], sets[name], config)
     ]
+    if config.num_streams % config.num_ranks:
+        notes.append(
+            f"{config.num_ranks} ranks do not share out {config.num_streams} streams evenly: some "
+            "read a stream more than others, which wait for them"
+        )
     if config.plot:
         plot_sets(sets, config.plot)
     return InspectionReport(
@@ -121,6 +126,8 @@ def _problems_of(report: SetReport, found: InspectedSet) -> list[str]:
     if report.num_bad_rows:
         first = found.rows.problems[0]
         problems.append(f"{report.num_bad_rows:,} rows cannot be used; the first: {first}")
+    if found.rows.group_problems:
+        problems.append(f"the groups cannot be read: {found.rows.group_problems[0]}")
     for count, what in (
         (report.num_repeated_pairs, "pairs are there already, in this or the other order"),
         (report.num_contradictions, "pairs of the same two items have both labels"),
@@ -153,7 +160,7 @@ def _problems_between(
             problems.append(f"{between} {pair.groups:,} groups, such as {', '.join(pair.examples)}")
         if pair.items:
             problems.append(f"{between} {pair.items:,} items")
-        elif pair.contents:
+        if pair.contents > pair.items:  # Sharing an item is sharing its content.
             problems.append(f"{between} {pair.contents:,} contents that count as the same")
     facts: dict[str, set[object]] = {
         "kind": {found.index.kind for found in sets.values()},
@@ -184,6 +191,6 @@ def _notes_of(report: SetReport, found: InspectedSet, config: InspectConfig) -> 
             f"a row group of {spread.largest:,.0f} rows among others of {spread.median:,.0f}: "
             "memory is needed for the largest"
         )
-    if report.groups is None and found.index.has_groups:
+    if report.groups is None and found.index.has_groups and not found.rows.group_problems:
         notes.append("the group columns hold nothing but nulls")
     return notes

@@ -38,7 +38,10 @@ def plot_sets(sets: Mapping[str, InspectedSet], path: str) -> None:
         _draw_lengths(axes[0, 0], sets, colours)
         _draw_characters(axes[1, 2], sets)
     else:
-        _draw_pairs(axes[0, 0], first)
+        if len(first.index.item_shape) in (2, 3):
+            _draw_pairs(axes[0, 0], first)
+        else:
+            axes[0, 0].set_axis_off()
         axes[1, 2].set_axis_off()
     _draw_labels(axes[0, 1], sets)
     _draw_row_groups(axes[0, 2], sets, items, colours)
@@ -144,13 +147,23 @@ def _draw_characters(axes: Any, sets: Mapping[str, InspectedSet]) -> None:
 
 def _draw_pairs(axes: Any, found: InspectedSet) -> None:
     """The first pairs: one in each column, `a` above `b`."""
-    loaded = RowGroupLoader(found.index, on_bad_row="skip").load(0)
+    row_group = int(np.flatnonzero(found.index.row_counts)[0])
+    loaded = RowGroupLoader(found.index, on_bad_row="skip").load(row_group)
     shown = [np.asarray(side[:_NUM_PAIRS]) for side in (loaded.a, loaded.b)]
     strip = np.concatenate([np.concatenate(list(side), axis=1) for side in shown])
-    image = strip[..., :3] if strip.shape[-1] >= 3 else strip[..., 0]
-    axes.imshow(image, cmap="gray", aspect="equal")
+    if strip.ndim == 3:
+        strip = strip[..., :3] if strip.shape[-1] >= 3 else strip[..., 0]
+    axes.imshow(_as_bytes(strip), cmap="gray", vmin=0, vmax=255, aspect="equal")
     width = shown[0].shape[2]
     labels = [str(int(label)) for label in loaded.label[:_NUM_PAIRS]]
     axes.set_xticks(width * (np.arange(len(labels)) + 0.5), labels)
     axes.set_yticks([])
     axes.set(title="The first pairs and their labels")
+
+
+def _as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of any type as uint8, from the least to the largest of them where they are not yet."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    values = np.nan_to_num(pixels.astype(np.float64))
+    return (255 * (values - values.min()) / max(np.ptp(values), 1e-9)).astype(np.uint8)

@@ -44,7 +44,9 @@ class SetRows:
     """Rows read, the bad ones included."""
     num_bad: int
     problems: list[str]
-    """The first thing wrong in each row group that has something wrong."""
+    """The first bad row of each row group that has some."""
+    group_problems: list[str]
+    """Why groups are unknown, for each row group whose group columns cannot be read."""
 
 
 class GroupNumbers:
@@ -102,7 +104,9 @@ def read_set(
         "content": [np.empty((0, 2), np.uint64)],
         "group": [np.empty((0, 2), np.int32)],
     }
-    num_read, problems = 0, []
+    num_read = 0
+    problems: list[str] = []
+    group_problems: list[str] = []
     for row_group in row_groups.tolist():
         loaded = loader.load(row_group)
         if loaded.problem:
@@ -116,7 +120,7 @@ def read_set(
             group = _read_groups(index, row_group, groups)[good]
         except (pa.ArrowException, OSError) as error:
             file, number = index.file_of_group(row_group)
-            problems.append(f"{file.name}, row group {number}: its groups: {one_line(error)}")
+            group_problems.append(f"{file.path}, row group {number}: {one_line(error)}")
             group = np.full((len(good), 2), UNKNOWN_GROUP, np.int32)
         sides = [_sides(side, good) for side in (loaded.a, loaded.b)]
         if index.kind == "text":
@@ -141,6 +145,7 @@ def read_set(
         num_read=num_read,
         num_bad=num_read - len(arrays["label"]),
         problems=problems,
+        group_problems=group_problems,
     )
 
 

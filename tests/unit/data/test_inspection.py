@@ -144,6 +144,30 @@ def test_sets_split_by_item_may_share_groups_but_no_items(tmp_path):
     assert "train and validation share 1 items" in problems
 
 
+def test_contents_are_told_beside_items(tmp_path):
+    write(tmp_path / "train", GOOD_ROWS)
+    rows = [("one a", "ONE  A", 0, "A", "E"), ("ONE  A", "TWO  b", 1, "E", "E")]
+    write(tmp_path / "test", rows)
+    problems = inspect(tmp_path, split_by="item").problems
+    assert "train and test share 1 items" in problems
+    assert "train and test share 2 contents that count as the same" in problems
+
+
+def test_groups_that_cannot_be_read_are_a_problem(tmp_path):
+    table = pa.table({"a": ["x", "y"], "b": ["u", "v"], "label": [0, 1]})
+    for name in ("group_a", "group_b"):
+        table = table.append_column(name, pa.array([{"name": "x"}] * 2))
+    pq.write_table(table, tmp_path / "x.parquet")
+    (problem,) = inspect(tmp_path).problems
+    assert f"the groups cannot be read: {tmp_path}/x.parquet, row group 0: " in problem
+
+
+@pytest.mark.parametrize(("num_ranks", "is_noted"), [(4, False), (5, True), (24, False)])
+def test_ranks_that_the_streams_cannot_be_shared_out_to_are_noted(tmp_path, num_ranks, is_noted):
+    notes = inspect(write(tmp_path / "d", GOOD_ROWS), num_ranks=num_ranks).notes
+    assert is_noted == any("5 ranks do not share out 24 streams evenly" in x for x in notes)
+
+
 def test_sets_that_differ_in_their_alphabet_are_found(tmp_path):
     write(tmp_path / "train", GOOD_ROWS)
     write(tmp_path / "test", OTHER_ROWS, alphabet="xyz")
@@ -212,6 +236,22 @@ def test_the_report_is_json_and_a_picture_too(tmp_path):
     assert inspect(tmp_path / "out").sets["train"].schema["a"] == "uint8 image 5x4x3"
     with pytest.raises(ValueError, match="The picture cannot be written"):
         inspect(tmp_path / "text", plot=str(tmp_path / "no" / "folder.png"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "number"), [((5, 4), "uint8"), ((5, 4, 2), "float32"), ((6,), "float32")]
+)
+def test_tensors_of_any_shape_and_type_can_be_drawn(tmp_path, shape, number):
+    values = np.random.default_rng(0).random((20, *shape)).astype(number)
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size)
+    item = pa.fixed_shape_tensor(storage.type.value_type, shape)
+    images = pa.ExtensionArray.from_storage(item, storage)
+    table = pa.table({"a": images, "b": images[::-1], "label": [0, 1] * 10})
+    with pq.ParquetWriter(tmp_path / "x.parquet", table.schema) as writer:
+        writer.write_table(table[:0])  # A row group without rows.
+        writer.write_table(table)
+    inspect(tmp_path, plot=str(tmp_path / "x.png"))
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
