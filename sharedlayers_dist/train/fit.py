@@ -29,6 +29,7 @@ from sharedlayers_dist.train.run_folder import METRICS, RunFolder, storable
 from sharedlayers_dist.train.saving import Save
 from sharedlayers_dist.train.sources import OpenReader, open_here, plan_reading, read_training
 from sharedlayers_dist.train.track import Position, Track
+from sharedlayers_dist.train.unread import ending_iterators
 from sharedlayers_dist.world import World
 
 _T = TypeVar("_T")
@@ -249,15 +250,16 @@ class _Run:
         for end in ends:
             self._track.epoch_begins(first)
             try:
-                self._view.fit(
-                    as_tf_dataset(self._reader, self._track.data_position),
-                    initial_epoch=first,
-                    epochs=end,
-                    verbose=0,
-                    shuffle=False,  # The reader has done it.
-                    validation_data=self._validation_data(),
-                    callbacks=several,
-                )
+                with ending_iterators(self._view):
+                    self._view.fit(
+                        as_tf_dataset(self._reader, self._track.data_position),
+                        initial_epoch=first,
+                        epochs=end,
+                        verbose=0,
+                        shuffle=False,  # The reader has done it.
+                        validation_data=self._validation_data(),
+                        callbacks=several,
+                    )
             except tf.errors.OpError as error:  # TensorFlow hides what a reader failed with.
                 for reader in (self._reader, self._validation_reader):
                     if reader is not None and reader.error is not None:
