@@ -29,7 +29,7 @@ class AheadIterator(Iterator[T], Generic[T]):
     Args:
         make: Makes the generator; called and closed in the thread. It must not refer to this
             iterator, or dropping that would not end the thread.
-        depth: Items that wait for the consumer at most; one more is in the making.
+        depth: Items that wait for the consumer at most, 1 or more; one more is in the making.
         on_wait: Is told how long the consumer waited for each item.
         clock: Tells the time, in seconds.
     """

@@ -154,7 +154,7 @@ class GroupedPairReader:
         batches_ahead: Batches that wait for the consumer at most.
 
     Raises:
-        ValueError: where the items make no pairs of both kinds.
+        ValueError: where the items make no pairs of both kinds, or a number is out of its range.
     """
 
     def __init__(
@@ -168,6 +168,10 @@ class GroupedPairReader:
         world: World,
         batches_ahead: int = 4,
     ) -> None:
+        if batches_ahead < 1:
+            raise ValueError(
+                f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
+            )
         self.index = index
         self.alphabet = alphabet
         self.groups_per_batch = groups_per_batch

@@ -90,7 +90,7 @@ class PairReader:
         batches_ahead: Batches that wait for the consumer at most.
 
     Raises:
-        ValueError: for more ranks than streams.
+        ValueError: for more ranks than streams, or a number out of its range.
     """
 
     def __init__(
@@ -108,6 +108,10 @@ class PairReader:
         on_bad_row: OnBadRow = "error",
         batches_ahead: int = 4,
     ) -> None:
+        if batches_ahead < 1:
+            raise ValueError(
+                f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
+            )
         self.index = index
         self.alphabet = alphabet
         self.batch_size = batch_size

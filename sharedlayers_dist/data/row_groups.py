@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -45,9 +45,16 @@ class RowGroupLoader:
         on_bad_row: `error` raises for the first bad row; `skip` lets them through as `RowGroup`
             says. Bad are a null, a label other than 0 and 1, a weight that is negative or not
             finite, a text that is not UTF-8, and every row of a row group that is corrupt.
+
+    Raises:
+        ValueError: for another `on_bad_row`.
     """
 
     def __init__(self, index: DatasetIndex, *, on_bad_row: OnBadRow = "error") -> None:
+        if on_bad_row not in get_args(OnBadRow):
+            raise ValueError(
+                f"`on_bad_row` must be 'error' or 'skip'. Received: on_bad_row={on_bad_row!r}."
+            )
         self.index = index
         self.on_bad_row = on_bad_row
         self._filesystem, _ = open_filesystem(index.uri)

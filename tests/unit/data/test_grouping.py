@@ -165,6 +165,12 @@ def test_a_start_in_mid_epoch_gives_what_skipping_gives(texts):
         reader.batches(0, 99)
 
 
+def test_nothing_ahead_is_refused(texts):
+    options = {"groups_per_batch": 3, "items_per_group": 3, "seed": 0, "world": World()}
+    with pytest.raises(ValueError, match="batches_ahead=0"):
+        GroupedPairReader(texts, alphabet=ALPHABET, batches_ahead=0, **options)
+
+
 def test_they_feed_a_model_like_a_list_of_pairs(texts):
     reader = open_reader(texts)
     labels = [y.numpy().tolist() for _, y, _ in as_tf_dataset(reader, lambda: (3, 1))]

@@ -350,6 +350,15 @@ def test_more_ranks_than_streams_are_refused_at_once(uneven):
         open_reader(uneven, rank=0, size=3, num_streams=2)
 
 
+@pytest.mark.parametrize(
+    "option", [{"batches_ahead": 0}, {"on_bad_row": "ignore"}, {"batch_size": 0}, {"window": 0}]
+)
+def test_options_out_of_their_range_are_refused_at_once(uneven, option):
+    (name, value), *_ = option.items()
+    with pytest.raises(ValueError, match=f"Received: {name}={value!r}"):
+        open_reader(uneven, **option)
+
+
 def test_a_start_outside_the_epoch_is_refused_at_once(uneven):
     with pytest.raises(ValueError, match="start_step=9"):
         open_reader(uneven).batches(0, 9)
