@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from sharedlayers_dist.data.schema import to_numpy
 
+_SPACES = r"[\s\v\x1c-\x1f\x{85}\pZ]+"
+
 
 def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.ndarray:
     """A number for each item's content; items that count as the same have the same.
@@ -30,7 +32,8 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
         contents = [image.tobytes() for image in items]
     else:
         if not exact:
-            items = pc.replace_substring_regex(pc.utf8_lower(items), r"[\s\pZ]+", " ")
+            # Upper case first: some letters, such as the two small sigmas, share only that.
+            items = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_upper(items)), _SPACES, " ")
             items = pc.utf8_trim_whitespace(items)
         contents = items.cast(pa.large_binary()).to_pylist()
     digests = b"".join(blake2b(content, digest_size=8).digest() for content in contents)

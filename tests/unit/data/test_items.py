@@ -290,6 +290,20 @@ def test_texts_are_the_same_but_for_case_and_spaces():
     assert [keys.tolist().index(key) for key in keys] == [0, 0, 0, 3, 4, 4]
 
 
+def test_case_and_spaces_are_those_of_all_of_unicode():
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for other_case in (str.upper, str.lower):
+        pairs = [
+            (x, other_case(x)) for x in every if x != other_case(x) and len(other_case(x)) == 1
+        ]
+        ones, others = (content_keys(pa.array(side)) for side in zip(*pairs, strict=True))
+        assert np.array_equal(ones, others)
+    spaces = [character for character in every if character.isspace()]
+    keys = content_keys(pa.array(["a b", *(f"a{space}b{space}" for space in spaces)]))
+    assert len(spaces) > 25
+    assert len(np.unique(keys)) == 1
+
+
 def test_images_are_the_same_byte_for_byte_in_slices_too():
     pixels = np.zeros((4, 2, 2, 1), np.uint8)
     pixels[2, 1, 1, 0] = 1
