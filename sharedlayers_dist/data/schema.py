@@ -36,7 +36,17 @@ class PairMetadata:
     """Rows that stay together when the dataset is shuffled: consecutive ones share items."""
 
     def __post_init__(self) -> None:
-        """Checks what is used as a number."""
+        """Checks what may have been written by others."""
+        alphabet = self.alphabet
+        if alphabet is not None and not (
+            isinstance(alphabet, str) and len(set(alphabet)) == len(alphabet) <= ALPHABET_SIZE
+        ):
+            raise ValueError(
+                f"`alphabet` must be up to {ALPHABET_SIZE} different characters. "
+                f"Received: alphabet={alphabet!r}."
+            )
+        if not isinstance(self.made_by, dict):
+            raise ValueError(f"`made_by` must be an object. Received: made_by={self.made_by!r}.")
         if not isinstance(self.run_length, int) or self.run_length < 1:
             raise ValueError(
                 f"`run_length` must be a whole number, at least 1. "

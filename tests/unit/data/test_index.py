@@ -127,6 +127,14 @@ TEXT = text_table(2)
             r"at least 1\. Received: run_length=0",
         ),
         (
+            TEXT.replace_schema_metadata({METADATA_KEY: b'{"kind": "text", "alphabet": "aba"}'}),
+            r"256 different characters\. Received: alphabet='aba'",
+        ),
+        (
+            TEXT.replace_schema_metadata({METADATA_KEY: b'{"kind": "text", "made_by": "me"}'}),
+            r"must be an object\. Received: made_by='me'",
+        ),
+        (
             TEXT.replace_schema_metadata({METADATA_KEY: b'{"kind": "image"}'}),
             r"metadata must fit its columns\. Received: kind='image'",
         ),
