@@ -213,8 +213,10 @@ def test_too_many_pairs_are_refused_and_the_most_can_be_made(tmp_path):
         make(tmp_path / "out", source, num_pairs=1000)
     most = int(re.search(r"At most (\d+) pairs", str(error.value))[1])
     assert 240 <= most < 245  # 16 groups of 4 have 96 positives; half of 80% are positives.
-    with pytest.raises(ValueError, match=f"At most {most} pairs"):
+    with pytest.raises(ValueError, match=rf"At most {most} pairs .* Ask for fewer pairs"):
         make(tmp_path / "out", source, num_pairs=most + 1)
+    with pytest.raises(ValueError, match=r"each set needs one.* Ask for more pairs"):
+        make(tmp_path / "out", source, num_pairs=3)
     assert not (tmp_path / "out").exists()
     for name, num_pairs in (("most", most), ("default", None)):  # 5 for each item would be 400.
         made = make(tmp_path / name, source, num_pairs=num_pairs)
