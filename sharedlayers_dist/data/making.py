@@ -304,8 +304,8 @@ def _plan_counts(
         raise ValueError(
             f"At most {most:,} pairs can be made at this balance and these shares, and each set "
             f"needs one. Received: num_pairs={options.num_pairs}, {num_items:,} items; possible in "
-            f"each set: {available}. Ask for {'more' if fits(wanted) else 'fewer'} pairs, give more "
-            "items, or change the shares or --split-by."
+            f"each set: {available}. Ask for {'more' if fits(wanted) else 'fewer'} pairs, give "
+            "more items, or change the shares or --split-by."
         )
     return counts
 
