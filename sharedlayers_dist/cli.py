@@ -20,6 +20,7 @@ from sharedlayers_dist.config import (
     PredictConfig,
     TrainConfig,
 )
+from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.train import TrainResult
 from sharedlayers_dist.train.interrupt import EXIT_CODE, RunInterruptedError
@@ -86,7 +87,7 @@ def train(*, config: Annotated[TrainConfig, _Options]) -> None:
     if _is_rank_zero():
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
         print(f"{result.steps} steps in {result.epochs} epochs: {figures}")
-        print(f"model: {result.model}")
+        print(f"model: {hide_secrets(result.model)}")
 
 
 def _train_on_ray(config: TrainConfig) -> TrainResult:
@@ -171,4 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         if os.environ.get("HOROVOD_RANK", "0") == str(getattr(error, "told_by", 0)):
             _say(error)
+        sys.exit(1)
+    except OSError as error:  # Storage that cannot be reached, a full disk: no fault of the code.
+        _say(error)
         sys.exit(1)

@@ -13,8 +13,14 @@ from typing import Any
 import jinja2
 
 from sharedlayers_dist.data import index_dataset
+from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.evaluate.figures import PairFigures, measure
-from sharedlayers_dist.evaluate.scoring import ScoredPairs, TrainedRun, score_pairs
+from sharedlayers_dist.evaluate.scoring import (
+    ScoredPairs,
+    TrainedRun,
+    make_output_folder,
+    score_pairs,
+)
 from sharedlayers_dist.train.storage import LocalFolder
 
 
@@ -47,9 +53,10 @@ def evaluate(
             )
     index = index_dataset(pairs)
     trained = TrainedRun.load(run)
+    make_output_folder(folder)
     scored = score_pairs(trained, index, batch_size=batch_size, on_pairs=on_pairs)
     figures = measure(scored.labels, scored.scores, scored.weights)
-    title = {"run": str(trained.folder), "pairs": pairs}
+    title = {"run": str(trained.folder), "pairs": hide_secrets(pairs)}
     text = json.dumps(asdict(figures) | title, indent=2) + "\n"
     files = LocalFolder(folder)
     files.write("metrics.json", text.encode())

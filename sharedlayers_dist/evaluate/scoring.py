@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -47,14 +48,20 @@ class TrainedRun:
         except FileNotFoundError:
             raise ValueError(
                 "Only a finished run can be used. Received: "
-                f"run={run!r}, which has no {MODEL}. Finish it with train --resume."
+                f"run={str(folder)!r}, which has no {MODEL}. Finish it with train --resume."
             ) from None
         import keras
 
         with tempfile.NamedTemporaryFile(suffix=f"-{MODEL}") as file:
             file.write(content)
             file.flush()
-            model = keras.models.load_model(file.name)
+            try:
+                model = keras.models.load_model(file.name)
+            except (ValueError, OSError, KeyError, BadZipFile) as error:
+                raise ValueError(
+                    f"A run's {MODEL} must be whole. Received: run={str(folder)!r}, whose {MODEL} "
+                    f"({len(content)} bytes) Keras cannot open. Write it again with train --resume."
+                ) from error
         return cls(
             folder=folder,
             model=model,
@@ -116,6 +123,20 @@ def score_pairs(
     return ScoredPairs(labels=labels, scores=scores, weights=weights)
 
 
+def make_output_folder(folder: Path) -> None:
+    """Makes the folder that an output goes to: before the work, which may take long.
+
+    Raises:
+        ValueError: where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"The output's folder must be one that can be made. Received: {folder} ({error})."
+        ) from error
+
+
 def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
     """Writes the scores of `pairs` to the Parquet file `output` in the dataset's own order.
 
@@ -131,9 +152,10 @@ def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
             f"The output must be a new file. Received: output={output!r}, which exists."
         )
     index = index_dataset(pairs)
-    scored = score_pairs(TrainedRun.load(run), index, batch_size=batch_size)
+    trained = TrainedRun.load(run)
+    make_output_folder(target.parent)
+    scored = score_pairs(trained, index, batch_size=batch_size)
     table = pa.table({"label": scored.labels.astype(np.int8), "score": scored.scores})
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     pq.write_table(table, partial)
     partial.replace(target)

@@ -19,6 +19,8 @@ class ModelInfo:
     description: str
     kind: Literal["text", "image"] | None
     """The kind of items a pair model compares; None for a model that takes no pairs."""
+    image_shape: tuple[int, ...] | None = None
+    """The shape of one item of a model that compares images."""
 
 
 _MODELS = {
@@ -33,6 +35,7 @@ _MODELS = {
             name="digit_pair",
             description="Two images through one shared vision model: do they show the same digit?",
             kind="image",
+            image_shape=(27, 27, 1),
         ),
         ModelInfo(
             name="shared_conv",

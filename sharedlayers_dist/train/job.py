@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sharedlayers_dist import models
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import DatasetIndex, index_dataset
+from sharedlayers_dist.data import DatasetIndex, DatasetMixture, index_dataset
 from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.train.checkpoint import FOLDER, Checkpoint, read_newest_checkpoint
 from sharedlayers_dist.train.run_folder import RunFolder
@@ -16,6 +16,8 @@ from sharedlayers_dist.train.sources import Source, alphabet_of, describe_source
 from sharedlayers_dist.train.track import Position
 
 _S = TypeVar("_S", bound=Source)
+_MEASURED = ("loss", "accuracy", "roc_auc")
+"""Metrics of the training pairs, and after `val_` of the validation pairs."""
 _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
 
 
@@ -55,6 +57,7 @@ def open_job(config: TrainConfig, run: RunFolder) -> tuple[Job, Checkpoint | Non
     validation = index_dataset(config.validation) if config.validation else None
     if validation is not None:
         _require_kind(validation, config)
+    _require_monitored(config)
     facts = {
         "kind": training.kind,
         "alphabet": alphabet_of(training),
@@ -89,7 +92,25 @@ def _require_kind(source: _S, config: TrainConfig) -> _S:
             f"The model {config.model} takes {wanted} pairs. Received: {source.kind} pairs in "
             f"{hide_secrets(source.uri)}."
         )
+    shape = models.info(config.model).image_shape
+    if (
+        shape is not None
+        and isinstance(source, DatasetIndex | DatasetMixture)
+        and source.item_shape != shape
+    ):
+        raise ValueError(
+            f"The model {config.model} takes images of the shape {shape}. Received: "
+            f"{source.item_shape} in {hide_secrets(source.uri)}."
+        )
     return source
+
+
+def _require_monitored(config: TrainConfig) -> None:
+    there = [*_MEASURED, *(f"val_{name}" for name in _MEASURED if config.validation)]
+    if config.monitored not in there:
+        raise ValueError(
+            f"`monitor` must be one of {', '.join(there)}. Received: monitor={config.monitor!r}."
+        )
 
 
 def _read_weights(uri: str) -> Checkpoint:
@@ -100,6 +121,6 @@ def _read_weights(uri: str) -> Checkpoint:
     if checkpoint is None:
         raise ValueError(
             "A run to initialize from must have a checkpoint. Received: "
-            f"initialize_from={uri!r}, which has none that is whole."
+            f"initialize_from={str(other)!r}, which has none that is whole."
         )
     return checkpoint

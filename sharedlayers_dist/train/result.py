@@ -21,4 +21,5 @@ class TrainResult:
     @property
     def model(self) -> str:
         """The trained model in Keras's own format, with the notebook's inputs."""
-        return f"{self.run.rstrip('/')}/model.keras"
+        place, mark, options = self.run.partition("?")  # A URI may have them.
+        return f"{place.rstrip('/')}/model.keras{mark}{options}"

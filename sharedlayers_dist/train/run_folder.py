@@ -84,7 +84,16 @@ class RunFolder:
         if self._holds_run:
             self._require_same(config, facts)
             return
-        self.files.write(CONFIG, (json.dumps(storable(config) | facts, indent=2) + "\n").encode())
+        try:
+            text = json.dumps(storable(config) | facts, indent=2) + "\n"
+            self.files.write(CONFIG, text.encode())
+        except OSError as error:
+            if not isinstance(self.files, LocalFolder):
+                raise  # A store may answer later.
+            raise ValueError(
+                "The output must be a folder that can be made and written to. Received: "
+                f"output={str(self)!r} ({error})."
+            ) from error
 
     @property
     def _holds_run(self) -> bool:
@@ -136,6 +145,8 @@ class RunFolder:
         """
         try:
             stored: dict[str, Any] = json.loads(self.files.read(CONFIG))
+            if not isinstance(stored, dict):
+                raise ValueError(f"{type(stored).__name__} in place of an object")
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(
                 "A run folder holds a config.json. Received: "

@@ -11,6 +11,7 @@ import pytest
 from sharedlayers_dist import dist
 from sharedlayers_dist.cli import main
 from tests.distributed.pairs import write_text_pairs
+from tests.object_store import make_bucket, make_uri
 
 
 @pytest.fixture
@@ -89,8 +90,8 @@ def truncated(folder):
     (folder / "part.parquet").write_bytes(content[: len(content) // 2])
 
 
-def images(folder):
-    items = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 27, 27, 1), np.uint8))
+def images(folder, shape=(27, 27, 1)):
+    items = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, *shape), np.uint8))
     write(folder, {"a": items, "b": items, "label": [0, 1]})
 
 
@@ -187,6 +188,82 @@ def test_a_run_is_trained_measured_and_never_overwritten(command, tmp_path):
     assert "exists" in refused(command("predict", *use, "--output", tmp_path / "scores.parquet"))
 
 
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    (tmp_path / "file").write_text("years of work")
+    train = ["train", "--pairs", pairs, "--epochs", 1, "--output"]
+    line = refused(command(*train, tmp_path / "file" / "run"))
+    assert "can be made and written to" in line
+    assert command(*train, tmp_path / "run")[0] == 0
+    use = ["--run", tmp_path / "run", "--pairs", pairs, "--output"]
+    for arguments in (
+        ["evaluate", *use, tmp_path / "file"],
+        ["evaluate", *use, tmp_path / "file" / "report"],
+        ["predict", *use, tmp_path / "file" / "scores.parquet"],
+    ):
+        assert "one that can be made" in refused(command(*arguments))
+    assert (tmp_path / "file").read_text() == "years of work"
+
+
+def test_a_run_folder_that_is_damaged_is_refused(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    train = ["train", "--pairs", pairs, "--epochs", 1, "--output", tmp_path / "run"]
+    assert command(*train)[0] == 0
+    predict = ["predict", "--run", tmp_path / "run", "--pairs", pairs]
+    predict += ["--output", tmp_path / "scores.parquet"]
+    model = (tmp_path / "run" / "model.keras").read_bytes()
+    (tmp_path / "run" / "model.keras").write_bytes(model[:1000])
+    line = refused(command(*predict))
+    assert "whose model.keras (1000 bytes) Keras cannot open" in line
+    (tmp_path / "run" / "config.json").write_text("[]")
+    assert "must be JSON" in refused(command(*predict))
+    assert "must be JSON" in refused(command(*train, "--resume"))
+    assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_a_store_that_cannot_be_reached_is_told_in_one_line(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    run = "s3://key:secret@bucket/run?scheme=http&endpoint_override=127.0.0.1:1"
+    code, _, err = command("train", "--pairs", pairs, "--epochs", 1, "--output", run)
+    assert code == 1
+    (line,) = err.splitlines()
+    assert "Could not connect" in line
+    assert "secret" not in line
+
+
+def test_a_run_in_a_store_is_named_without_its_keys(command, tmp_path, object_store):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    make_bucket("cli", object_store)
+    run = make_uri("cli/run", object_store)
+    code, out, err = command("train", "--pairs", pairs, "--epochs", 1, "--output", run)
+    assert code == 0, err
+    assert "model: s3://***@cli/run/model.keras?scheme=http" in out
+    code, out, err = command(
+        *["evaluate", "--run", run, "--pairs", pairs, "--output", tmp_path / "report"]
+    )
+    assert code == 0, err
+    missing = run.replace("cli/run", "cli/none")
+    line = refused(
+        command(
+            *["train", "--pairs", pairs, "--epochs", 1, "--output", tmp_path / "run"],
+            *["--initialize-from", missing],
+        )
+    )
+    assert "s3://***@cli/none" in line
+    shown = [out, err, line, *(p.read_text() for p in (tmp_path / "report").iterdir())]
+    assert not [text for text in shown if "secret" in text]
+
+
+def test_a_metric_that_is_not_there_cannot_be_monitored(command, tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    train = ["train", "--pairs", pairs, "--output", tmp_path / "run", "--early-stopping", 2]
+    line = refused(command(*train, "--monitor", "val_loss"))
+    assert "one of loss, accuracy, roc_auc. Received: monitor='val_loss'" in line
+    line = refused(command(*train, "--validation", pairs, "--monitor", "auc"))
+    assert "roc_auc, val_loss, val_accuracy, val_roc_auc. Received: monitor='auc'" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_diverges_ends_in_one_line_and_keeps_no_bad_checkpoint(command, tmp_path):
     pairs = write_text_pairs(tmp_path / "pairs", 30)
     code, _, err = command(
@@ -234,6 +311,14 @@ def test_images_are_trained_on_and_scored(command, tmp_path):
     write_text_pairs(tmp_path / "texts", 10)
     use = ["--run", tmp_path / "run", "--pairs", tmp_path / "texts"]
     assert "text pairs" in refused(command("evaluate", *use, "--output", tmp_path / "report"))
+
+
+def test_images_of_another_size_are_refused(command, tmp_path):
+    images(tmp_path / "pairs", (28, 28, 1))
+    options = ["--pairs", tmp_path / "pairs", "--output", tmp_path / "run", *SHORT]
+    line = refused(command("train", "--model", "digit_pair", *options))
+    assert "takes images of the shape (27, 27, 1). Received: (28, 28, 1) in" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_datasets_are_mixed_by_weight(command, tmp_path):

@@ -1,6 +1,7 @@
 """Every output cell of the notebook that states a shape or an error."""
 
 import keras
+import numpy as np
 import pytest
 from keras.layers import LSTM, Conv2D, Input
 
@@ -28,6 +29,11 @@ def test_tweet_pair_is_the_notebooks_model():
     assert model.count_params() == 4 * 64 * (256 + 64 + 1) + 129
     assert isinstance(model.optimizer, keras.optimizers.RMSprop)
     assert model.loss == "binary_crossentropy"
+    zeros = np.zeros((1, 280, 256), "float32")
+    assert set(model.test_on_batch([zeros, zeros], np.ones((1, 1)), return_dict=True)) == {
+        "loss",
+        "accuracy",
+    }
 
 
 def test_an_output_asked_for_before_and_after_sharing():
@@ -50,6 +56,7 @@ def test_an_output_asked_for_before_and_after_sharing():
         models.get_input(lstm)
     assert models.get_output_at(lstm, 0) is encoded_a
     assert models.get_output_at(lstm, 1) is encoded_b
+    assert [models.get_output_shape_at(lstm, i) for i in (0, 1)] == [(None, 32)] * 2
     assert models.get_input_at(lstm, 0) is a
     assert models.get_input_at(lstm, 1) is b
 
@@ -96,6 +103,7 @@ def test_digit_pair_shares_a_whole_model():
     assert [x.name for x in model.inputs] == ["a", "b"]
     assert model.input_shape == [(None, 27, 27, 1)] * 2
     assert model.output_shape == (None, 1)
+    assert vision_model.input_shape == (None, 27, 27, 1)
     pooling, flatten = vision_model.layers[-2:]
     assert models.get_output(pooling).shape == (None, 11, 11, 64)
     assert models.get_output(flatten).shape == (None, 11 * 11 * 64)
@@ -104,6 +112,8 @@ def test_digit_pair_shares_a_whole_model():
     # Making the vision model adds no node: node 0 is the first call on a digit.
     assert models.get_input_at(vision_model, 0) is model.inputs[0]
     assert models.get_input_at(vision_model, 1) is model.inputs[1]
-    assert models.get_output_shape_at(vision_model, 1) == (None, 7744)
+    assert [models.get_output_shape_at(vision_model, i) for i in (0, 1)] == [(None, 7744)] * 2
+    (concatenate,) = (x for x in model.layers if isinstance(x, keras.layers.Concatenate))
+    assert models.get_output(concatenate).shape == (None, 2 * 7744)
     assert model.count_params() == 640 + 36_928 + 2 * 7744 + 1
     assert model.loss == "binary_crossentropy"

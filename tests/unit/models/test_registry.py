@@ -17,6 +17,12 @@ def test_names_and_kinds():
     assert all("\n" not in models.info(name).description for name in models.names())
 
 
+def test_models_of_images_say_which_shape_they_take():
+    shapes = {name: models.info(name).image_shape for name in models.names()}
+    assert shapes.pop("digit_pair") == models.build("digit_pair").input_shape[0][1:]
+    assert not any(shapes.values())
+
+
 def test_every_model_is_built_under_its_name():
     assert [models.build(name).name for name in models.names()] == list(models.names())
 
