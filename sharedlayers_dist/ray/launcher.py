@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -32,6 +34,9 @@ from sharedlayers_dist.train.run_folder import RAY_SNAPSHOT
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
+_CONNECT_SECONDS = 10
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""What Ray sets in the environment of a job, which runs in a folder that is removed later."""
 _START_SECONDS = 30
 """How long Ray Train waits for a group of workers before it looks at the cluster again."""
 
@@ -81,6 +86,11 @@ def fit(
     `metrics` are those of the last epoch, `checkpoint` is the last one in the run folder, in this
     project's own format, and `return_value` is the TrainResult.
     """
+    if _JOB in os.environ and _is_relative(config.output):
+        raise ValueError(
+            "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
+            f"after it. Received: output={config.output!r}."
+        )
     config = with_absolute_paths(config)
     folder = RunFolder(config.output)
     folder.require_usable(config)
@@ -104,18 +114,37 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     )
 
 
+def _is_relative(uri: str) -> bool:
+    return "://" not in uri and not os.path.isabs(uri)
+
+
 def _absolute(uri: str) -> str:
-    return uri if not uri or "://" in uri else os.path.abspath(uri)
+    return os.path.abspath(uri) if uri and _is_relative(uri) else uri
 
 
 @contextmanager
 def _cluster(address: str) -> Iterator[None]:
-    """Joins a cluster, or starts one of this machine alone; leaves a connection as it was."""
+    """Joins a cluster, or starts one of this machine alone; leaves a connection as it was.
+
+    Raises:
+        ValueError: when there is no cluster at the address, or it does not let this user in.
+    """
     if ray.is_initialized():
         yield
         return
-    # What a worker prints stays in Ray's logs; the driver shows what rank zero tells it.
-    ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit():  # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        # What a worker prints stays in Ray's logs; the driver shows what rank zero tells it.
+        ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
+    except (OSError, AuthenticationError) as error:
+        raise ValueError(
+            f"No Ray cluster could be joined ({error}). Received: address={address!r}. Name one "
+            "that runs, and whose token this user has in ~/.ray/auth_token; without an address, "
+            "here and in RAY_ADDRESS, the run has a cluster of this machine alone."
+        ) from error
     try:
         yield
     finally:

@@ -19,6 +19,13 @@ from pathlib import Path
 from sharedlayers_dist.dist import Rendezvous
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SAME_ARITHMETIC = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+"""Variables with which sums are rounded alike in all processes that are to be compared."""
 SECONDS_AFTER_FIRST_FAILURE = 20.0
 """How long the other ranks may take to notice that one has failed, unless a test says more."""
 
@@ -65,12 +72,8 @@ def run_ranks(
     command = [sys.executable, *([module] if module.endswith(".py") else ["-m", module])]
     command += [str(arg) for arg in args]
     base = {key: value for key, value in os.environ.items() if not key.startswith("HOROVOD_")}
-    base |= {
-        "OMP_NUM_THREADS": "1",
-        "TF_NUM_INTRAOP_THREADS": "1",
-        "TF_NUM_INTEROP_THREADS": "2",
+    base |= SAME_ARITHMETIC | {
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }

@@ -6,21 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import keras
+import psutil
 import pytest
 import ray
+from pyarrow import fs
 
 import sharedlayers_dist.ray
 from sharedlayers_dist import TrainConfig
 from sharedlayers_dist.ray.failures import RayRunError
 from sharedlayers_dist.train.checkpoint import list_checkpoints
-from sharedlayers_dist.train.storage import LocalFolder
+from sharedlayers_dist.train.storage import LocalFolder, open_folder
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.distributed.test_training import assert_same_tensors, read_lines
+from tests.object_store import make_bucket, make_uri
 
 LOCAL_WORKER = "tests.distributed.workers.training"
 STEPS_PER_EPOCH = 5
@@ -177,32 +181,98 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
     assert not (folder / "crowd").exists()
 
 
-def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluster):
-    config = make_config(folder, "stopped", epochs=400)
+@contextmanager
+def driver_under_way(config: TrainConfig):
+    """A driver in a process of its own, once its run is some steps on its way."""
     options = [
         f"--{name.replace('_', '-')}={getattr(config, name)}"
-        for name in ("pairs", "output", "epochs", "batch_size", "learning_rate", "head")
+        for name in (
+            *("pairs", "output", "epochs", "batch_size", "learning_rate", "head"),
+            *("checkpoint_every", "launcher", "num_workers"),
+        )
     ]
     driver = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sharedlayers_dist", "train", *options),
-            *("--launcher=ray", "--num-workers=2", "--log-every=1"),
-        ],
+        [sys.executable, "-m", "sharedlayers_dist", "train", *options, "--log-every=1"],
         env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         stderr=subprocess.PIPE,
         text=True,
     )
-    metrics = folder / "stopped" / "metrics.jsonl"
+    metrics = Path(config.output) / "metrics.jsonl"
     try:
         deadline = time.monotonic() + 120
         while not (metrics.exists() and metrics.read_text().count("\n") > 2):
             assert time.monotonic() < deadline
             assert driver.poll() is None
             time.sleep(0.2)
-        driver.send_signal(signal.SIGTERM)
-        _, shown = driver.communicate(timeout=60)
+        yield driver
     finally:
         driver.kill()
+        driver.communicate()
+
+
+def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluster):
+    with driver_under_way(make_config(folder, "stopped", epochs=400)) as driver:
+        driver.send_signal(signal.SIGTERM)
+        _, shown = driver.communicate(timeout=60)
     assert driver.returncode == 75, shown
     assert "It has saved itself after step" in shown.splitlines()[-1]
     assert list_checkpoints(LocalFolder(folder / "stopped"))
+
+
+def workers_of_ray() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("ray::RayTrain")]
+
+
+def test_a_driver_that_is_killed_takes_its_workers_along_and_can_go_on(folder, ray_cluster):
+    config = make_config(folder, "orphan", epochs=400, checkpoint_every=1)
+    with driver_under_way(config) as driver:
+        assert len(workers_of_ray()) == 2
+        driver.kill()
+        deadline = time.monotonic() + 60
+        while workers_of_ray():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    *_, newest = list_checkpoints(LocalFolder(folder / "orphan"))
+    epochs = 2 + int(newest.removeprefix("step-")) // STEPS_PER_EPOCH
+    result = sharedlayers_dist.ray.train(replace(config, epochs=epochs, resume=True))
+    assert result.steps == epochs * STEPS_PER_EPOCH
+    lines = [line["step"] for line in read_lines(folder / "orphan") if line["event"] == "epoch"]
+    assert lines == [STEPS_PER_EPOCH * epoch for epoch in range(1, epochs + 1)]
+
+
+def test_a_run_in_an_object_store_is_that_of_a_disk(folder, ray_cluster, object_store):
+    make_bucket("ray", object_store)
+    uri = make_uri("ray/runs/one", object_store)
+    with pytest.raises(ValueError, match="There is no such dataset"):
+        sharedlayers_dist.ray.train(
+            make_config(folder, "unused", output=uri, pairs=str(folder / "nowhere"))
+        )
+    result = sharedlayers_dist.ray.fit(make_config(folder, "unused", output=uri))
+    run = open_folder(uri)
+    newest = list_checkpoints(run)[-1]
+    assert result.checkpoint.path == f"ray/runs/one/checkpoints/{newest}"
+    path, store = run.locate()
+    fs.copy_files(path, str(folder / "copied"), source_filesystem=store)
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(folder / "copied", folder / "one", part)
+    assert b"secret" not in run.read("config.json")
+
+
+def test_a_job_of_ray_is_not_left_in_a_folder_that_is_removed(folder, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ValueError, match=r"absolute path or a URI .*output='runs/one'"):
+        sharedlayers_dist.ray.train(make_config(folder, "one", output="runs/one"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, address):
+    program = [sys.executable, "-m", "sharedlayers_dist", "train", "--launcher=ray"]
+    ended = subprocess.run(
+        [*program, f"--address={address}", "--pairs=pairs", f"--output={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    *_, last = ended.stderr.splitlines()
+    assert address in last
