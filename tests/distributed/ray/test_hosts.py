@@ -1,0 +1,158 @@
+"""Runs on clusters of several hosts that lose workers, hosts and links, and gain hosts."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.hosts import Host, Network, skip_without_namespaces
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+from tests.distributed.test_training import assert_same_tensors
+
+LOCAL_WORKER = "tests.distributed.workers.training"
+DRIVER = "tests.distributed.workers.on_hosts"
+BIN = Path(sys.executable).parent
+PORT = 6379
+OBJECT_STORE_BYTES = 100 << 20
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+
+def start_ray(host: Host, head: Host | None = None, *, num_cpus: int = 1) -> None:
+    """Makes a host the head of a cluster, or a node of the cluster of `head`."""
+    place = [f"--address={head.address}:{PORT}"] if head else ["--head", f"--port={PORT}"]
+    options = [f"--num-cpus={num_cpus}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+    host.run([BIN / "ray", "start", *place, f"--node-ip-address={host.address}", *options])
+
+
+@contextmanager
+def driver_on(host: Host, options: dict, pauses: list[int], folder: Path, *, num_bytes: int = 0):
+    """A run, driven from a host; its driver keeps so many bytes in the object store."""
+    log = folder / "driver.log"
+    with log.open("w") as file:
+        process = host.start(
+            [
+                *(sys.executable, "-m", DRIVER, json.dumps(options), json.dumps(pauses), folder),
+                num_bytes,
+            ],
+            env={"RAY_ADDRESS": f"{host.address}:{PORT}"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            process.wait()
+
+
+def places_of_group(group: int, num_ranks: int, process, folder: Path, *, within: float = 150):
+    """Where the ranks of a group are, once all of them wait."""
+    notes = [folder / f"group-{group}-rank-{rank}" for rank in range(num_ranks)]
+    deadline = time.monotonic() + within
+    while not all(note.exists() for note in notes):
+        assert process.poll() is None, (folder / "driver.log").read_text()
+        assert time.monotonic() < deadline, (folder / "driver.log").read_text()
+        time.sleep(0.2)
+    return [json.loads(note.read_text()) for note in notes]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pairs, and what one process learns from them."""
+    skip_without_namespaces()
+    folder = tmp_path_factory.mktemp("hosts")
+    write_text_pairs(folder / "train", 50)
+    run_ranks(LOCAL_WORKER, 1, json.dumps(make_options(folder, "one", launcher="local")))
+    return folder
+
+
+def make_options(folder: Path, name: str, **options) -> dict:
+    return {
+        "pairs": str(folder / "train"),
+        "output": str(folder / name),
+        "epochs": 2,
+        "batch_size": 12,
+        "learning_rate": 0.01,
+        "head": "absolute_difference",
+        "checkpoint_every": 2,
+        "launcher": "ray",
+    } | options
+
+
+def assert_undisturbed(folder: Path, name: str) -> None:
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(folder / name, folder / "one", part)
+
+
+def test_a_killed_worker_and_a_cut_link_are_survived(folder, tmp_path):
+    with Network(tmp_path) as network:
+        alpha, beta, gamma = (network.add(name) for name in ("alpha", "beta", "gamma"))
+        start_ray(alpha)
+        for host in (beta, gamma):
+            start_ray(host, alpha)
+        hosts = {host.name: host for host in (alpha, beta, gamma)}
+        options = make_options(folder, "fixed", num_workers=2, num_shard_actors=2)
+        with driver_on(alpha, options, [3, 7], tmp_path) as (process, log):
+            places = places_of_group(0, 2, process, tmp_path)
+            assert len({place["host"] for place in places}) == 2
+            hosts[places[1]["host"]].run(["kill", "-KILL", places[1]["pid"]])
+            places = places_of_group(1, 2, process, tmp_path)
+            [lost] = {place["host"] for place in places} - {"alpha"} or {"beta"}
+            hosts[lost].cut()
+            process.wait(timeout=200)
+        shown = log.read_text()
+        assert process.returncode == 0, shown
+    assert_undisturbed(folder, "fixed")
+
+
+def test_an_elastic_run_loses_a_host_and_gains_one(folder, tmp_path):
+    with Network(tmp_path) as network:
+        alpha, beta = network.add("alpha"), network.add("beta")
+        start_ray(alpha)
+        start_ray(beta, alpha)
+        options = make_options(folder, "elastic", num_workers="1:2", num_shard_actors=2)
+        with driver_on(alpha, options, [3, 6], tmp_path) as (process, log):
+            places = places_of_group(0, 2, process, tmp_path)
+            assert {place["host"] for place in places} == {"alpha", "beta"}
+            beta.lose()
+            [place] = places_of_group(1, 1, process, tmp_path)
+            assert (place["host"], place["size"]) == ("alpha", 1)
+            gamma = network.add("gamma")
+            start_ray(gamma, alpha)
+            process.wait(timeout=200)
+        shown = log.read_text()
+        assert process.returncode == 0, shown
+    assert_undisturbed(folder, "elastic")
+
+
+def test_a_full_object_store_is_survived(folder, tmp_path):
+    with Network(tmp_path) as network:
+        alpha = network.add("alpha")
+        start_ray(alpha, num_cpus=2)
+        options = make_options(folder, "full", num_workers=2, num_shard_actors=2)
+        more = OBJECT_STORE_BYTES + (20 << 20)
+        with driver_on(alpha, options, [], tmp_path, num_bytes=more) as (process, log):
+            process.wait(timeout=150)
+        assert process.returncode == 0, log.read_text()
+    assert_undisturbed(folder, "full")
+
+
+def test_a_run_that_may_not_fail_ends_soon_after_a_host_is_lost_and_names_it(folder, tmp_path):
+    with Network(tmp_path) as network:
+        alpha, beta = network.add("alpha"), network.add("beta")
+        start_ray(alpha)
+        start_ray(beta, alpha)
+        options = make_options(folder, "lost", num_workers=2, max_failures=0)
+        with driver_on(alpha, options, [3], tmp_path) as (process, log):
+            places = places_of_group(0, 2, process, tmp_path)
+            lost = [place["host"] for place in places].index("beta")
+            beta.lose()
+            process.wait(timeout=90)
+        assert process.returncode == 1
+        assert f"rank {lost} on the node {beta.address} was lost" in log.read_text()
