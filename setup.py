@@ -44,6 +44,7 @@ setup(
         "ray": ["ray[default,train,tune]>=2.60,<2.61"],
         "dev": [
             "hypothesis",
+            "kubernetes-validate",
             "moto[s3,server]",
             "mypy",
             "pre-commit",
