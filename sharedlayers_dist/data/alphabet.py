@@ -63,6 +63,8 @@ def resolve_alphabet(index: DatasetIndex | DatasetMixture) -> str:
 def _iter_texts(index: DatasetIndex) -> Iterable[pa.Array]:
     filesystem, _ = open_filesystem(index.uri)
     for file in index.files:
+        if not any(file.row_counts):
+            continue
         try:
             with open_to_go_through(filesystem, file.path) as parquet:
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=["a", "b"]):

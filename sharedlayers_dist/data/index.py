@@ -167,6 +167,10 @@ class _Footer(NamedTuple):
     schema: pa.Schema
     metadata: PairMetadata | None
 
+    @property
+    def num_rows(self) -> int:
+        return sum(self.row_counts)
+
 
 def index_dataset(uri: str) -> DatasetIndex:
     """Reads the footers of a pair dataset, many at a time, and nothing else of it.
@@ -181,14 +185,16 @@ def index_dataset(uri: str) -> DatasetIndex:
     filesystem, found = find_files(uri)
     with ThreadPoolExecutor(min(_FOOTER_THREADS, len(found))) as pool:
         footers = list(pool.map(partial(_read_footer, filesystem), found))
-    first = footers[0]
-    for file, footer in zip(found, footers, strict=True):
-        _check_columns(file.path, footer)
-        _check_agreement(found[0].path, first, file.path, footer)
-    if not any(sum(footer.row_counts) for footer in footers):
+    # Of a file without rows the columns do not matter: some programs give them no type.
+    filled = [(f.path, footer) for f, footer in zip(found, footers, strict=True) if footer.num_rows]
+    if not filled:
         raise ValueError(
             f"A dataset needs at least one pair. Received: {hide_secrets(uri)}, which has 0 rows."
         )
+    first_name, first = filled[0]
+    for name, footer in filled:
+        _check_columns(name, footer)
+        _check_agreement(first_name, first, name, footer)
     return DatasetIndex(
         uri=uri,
         files=tuple(

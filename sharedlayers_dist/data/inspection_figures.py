@@ -80,9 +80,10 @@ def report_set(found: InspectedSet, config: InspectConfig) -> SetReport:
 
 
 def _columns(index: DatasetIndex) -> dict[str, str]:
-    """Columns of the first file and their types, as a person would say them."""
+    """Columns of the first file with rows and their types, as a person would say them."""
     filesystem, _ = open_filesystem(index.uri)
-    with filesystem.open_input_file(index.files[0].path) as stream:
+    first = next(file for file in index.files if any(file.row_counts))
+    with filesystem.open_input_file(first.path) as stream:
         schema = pq.read_schema(stream)
     return {
         field.name: f"{field.type.value_type} image {'x'.join(map(str, field.type.shape))}"

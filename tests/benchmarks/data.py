@@ -1,17 +1,20 @@
-"""Figures of reading: `python -m tests.benchmarks.data [plan] [text] [reader]`.
+"""Figures of reading: `python -m tests.benchmarks.data [plan] [text] [reader] [waiting]`.
 
-Each part runs in a process of its own, on one core unless it says otherwise. CPU time is what
-counts on a machine that others use too; wall time is shown beside it.
+Each part runs in a process of its own, the first two on one core. CPU time is what counts on a
+machine that others use too; wall time is shown beside it.
 """
 
+import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -145,14 +148,41 @@ def measure_reader() -> None:
         print(f"  memory of the process: at most {grown / 1e3:.0f} MB more than before reading")
 
 
-PARTS = {"plan": measure_plan, "text": measure_text, "reader": measure_reader}
+def measure_waiting() -> None:
+    """Trains the tweet model at full speed; the first line of figures holds the compilation."""
+    with tempfile.TemporaryDirectory() as folder:
+        pairs, run = Path(folder, "pairs"), Path(folder, "run")
+        pairs.mkdir()
+        write_pairs(str(pairs), 8192, 256)
+        command = [sys.executable, "-m", "sharedlayers_dist", "train", "--pairs", str(pairs)]
+        command += ["--output", str(run), "--epochs", "1", "--log-every", "4"]
+        subprocess.run(command, check=True, capture_output=True)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["event"] == "step"][1:]
+    shares = [line["data_wait_share"] for line in steps]
+    speed = statistics.median(line["pairs_per_second"] for line in steps)
+    print(f"waiting: the tweet model in training, batches of 256, {speed:,.0f} pairs/s")
+    print(
+        f"  share of the steps spent waiting for data: {statistics.mean(shares):.2%}, "
+        f"{max(shares):.2%} at most  (aim: 5 %)"
+    )
+
+
+PARTS = {
+    "plan": measure_plan,
+    "text": measure_text,
+    "reader": measure_reader,
+    "waiting": measure_waiting,
+}
+ON_ONE_CORE = ("plan", "text")
 
 
 def main(names: list[str]) -> None:
     """Runs the parts named, each in a process of its own."""
     if len(names) == 1:
-        os.sched_setaffinity(0, {0} if names != ["reader"] else os.sched_getaffinity(0))
-        pa.set_cpu_count(1)
+        if names[0] in ON_ONE_CORE:
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            pa.set_cpu_count(1)
         PARTS[names[0]]()
         return
     for name in names or PARTS:

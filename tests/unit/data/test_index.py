@@ -7,7 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.data import DatasetIndex, index_dataset
+from sharedlayers_dist.config import InspectConfig
+from sharedlayers_dist.data import (
+    DatasetIndex,
+    index_dataset,
+    inspect_dataset,
+    resolve_alphabet,
+)
 from sharedlayers_dist.data.schema import METADATA_KEY
 from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
 
@@ -105,6 +111,18 @@ def test_files_may_store_texts_differently(tmp_path):
     table = with_column(text_table(2), "a", ["x", "y"], pa.large_string())
     write(tmp_path / "2.parquet", with_column(table, "b", ["x", "y"], pa.large_string()))
     assert index_dataset(str(tmp_path)).num_rows == 4
+
+
+def test_of_a_file_without_rows_the_columns_do_not_matter(tmp_path):
+    write(tmp_path / "0.parquet", pa.table({"a": pa.nulls(0), "b": pa.nulls(0)}))
+    write(tmp_path / "1.parquet", text_table(2, run_length=2))
+    write(tmp_path / "2.parquet", image_table(0))
+    index = index_dataset(str(tmp_path))
+    assert [file.row_counts for file in index.files] == [(0,), (2,), (0,)]
+    assert (index.kind, index.run_length) == ("text", 2)
+    assert resolve_alphabet(index) == "01ab"
+    report = inspect_dataset(InspectConfig(datasets=(str(tmp_path),)))
+    assert report.sets[tmp_path.name].schema["a"] == "string"
 
 
 TEXT = text_table(2)
