@@ -72,12 +72,12 @@ class GroupNumbers:
 
 
 def choose_row_groups(index: DatasetIndex, max_rows: int | None) -> np.ndarray:
-    """Row groups to read: all, or evenly spaced ones with about `max_rows` rows in all."""
-    num_row_groups = len(index.row_counts)
+    """Row groups with rows to read: all, or evenly spaced ones of about `max_rows` rows in all."""
+    filled = np.flatnonzero(index.row_counts)
     if max_rows is None or index.num_rows <= max_rows:
-        return np.arange(num_row_groups)
-    num_chosen = max(1, num_row_groups * max_rows // index.num_rows)
-    return np.arange(num_chosen) * num_row_groups // num_chosen
+        return filled
+    num_chosen = max(1, len(filled) * max_rows // index.num_rows)
+    return filled[np.arange(num_chosen) * len(filled) // num_chosen]
 
 
 def read_set(

@@ -19,7 +19,7 @@ NUM_STREAMS = 24
 def measure(uri: str) -> None:
     """Prints the figures of one set."""
     index = index_dataset(uri)
-    rows = read_set(index, np.arange(index.row_counts.size), GroupNumbers(), lambda _: None)
+    rows = read_set(index, np.flatnonzero(index.row_counts), GroupNumbers(), lambda _: None)
     print(f"{uri}: {index.num_rows:,} pairs")
     print(f"  {'batch':>6} {'run':>5} {'items a side':>13} {'groups':>7} {'positives':>16}")
     for batch_size in BATCH_SIZES:
