@@ -113,7 +113,7 @@ class RowGroupLoader:
         for name, column in columns.items():
             if column.null_count:
                 reasons.add(f"column {name!r} is null", _to_numpy(column.is_null()))
-        label = _to_numpy(columns["label"].cast(pa.int64()).fill_null(0))
+        label = _to_numpy(columns["label"].cast(pa.int64(), safe=False).fill_null(0))
         reasons.add("its label is {} and must be 0 or 1", (label != 0) & (label != 1), label)
         weight = np.ones(table.num_rows, np.float32)
         if self.index.has_weight:

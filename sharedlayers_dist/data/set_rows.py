@@ -118,7 +118,7 @@ def read_set(
             continue
         try:
             group = _read_groups(index, row_group, groups)[good]
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             file, number = index.file_of_group(row_group)
             group_problems.append(f"{file.path}, row group {number}: {one_line(error)}")
             group = np.full((len(good), 2), UNKNOWN_GROUP, np.int32)

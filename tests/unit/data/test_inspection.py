@@ -153,10 +153,14 @@ def test_contents_are_told_beside_items(tmp_path):
     assert "train and test share 2 contents that count as the same" in problems
 
 
-def test_groups_that_cannot_be_read_are_a_problem(tmp_path):
+NOT_UTF8 = pa.StringArray.from_buffers(2, *pa.array([b"A", b"\xff"], pa.binary()).buffers()[1:])
+
+
+@pytest.mark.parametrize("groups", [pa.array([{"name": "x"}] * 2), NOT_UTF8], ids=["dict", "utf8"])
+def test_groups_that_cannot_be_read_are_a_problem(tmp_path, groups):
     table = pa.table({"a": ["x", "y"], "b": ["u", "v"], "label": [0, 1]})
     for name in ("group_a", "group_b"):
-        table = table.append_column(name, pa.array([{"name": "x"}] * 2))
+        table = table.append_column(name, groups)
     pq.write_table(table, tmp_path / "x.parquet")
     (problem,) = inspect(tmp_path).problems
     assert f"the groups cannot be read: {tmp_path}/x.parquet, row group 0: " in problem

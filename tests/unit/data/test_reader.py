@@ -181,6 +181,7 @@ BAD_ROWS = [  # A column, its values, and what is wrong with row 1.
     ("label", pa.array([1, None, 0]), "column 'label' is null"),
     ("label", pa.array([1, 2, 0]), "its label is 2 and must be 0 or 1"),
     ("label", pa.array([1, -1, 0]), "its label is -1 and must be 0 or 1"),
+    ("label", pa.array([1, 2**64 - 1, 0], pa.uint64()), "its label is -1 and must be 0 or 1"),
     ("weight", pa.array([1, None, 1.0]), "column 'weight' is null"),
     ("weight", pa.array([1, -0.5, 1]), "its weight is -0.5"),
     ("weight", pa.array([1, float("nan"), 1]), "its weight is nan"),
