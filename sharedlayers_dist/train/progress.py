@@ -130,8 +130,12 @@ class Speed:
         }
 
 
+_BAR = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+"""Words in place of the bar itself: a terminal of 100 columns then holds the figures."""
+
+
 class Progress:
-    """A bar on a terminal; elsewhere a line at most every few seconds, which reads well in a log.
+    """A line that changes on a terminal; elsewhere, as in a log, one every few seconds at most.
 
     Args:
         total_steps: Steps of one epoch.
@@ -158,14 +162,14 @@ class Progress:
         self._began = time.monotonic()
         if self._shown and self._stream.isatty():
             self._bar = tqdm(
-                total=self._total, initial=done, desc=label, unit="step", file=self._stream
+                total=self._total, initial=done, desc=label, file=self._stream, bar_format=_BAR
             )
 
     def step(self, done: int, values: dict[str, float]) -> None:
         """Shows that `done` steps of the epoch lie behind, with the newest `values`."""
         if self._bar is not None:
             if values:
-                self._bar.set_postfix_str(_as_text(values), refresh=False)
+                self._bar.set_postfix_str(_in_short(values), refresh=False)
             self._bar.update(done - self._bar.n)
         elif values and time.monotonic() - self._spoke >= self.SECONDS_BETWEEN_LINES:
             place = f"{self._label}, step {done}/{self._total}, {self._left(done)} left"
@@ -188,6 +192,24 @@ class Progress:
         if self._shown:
             print(text, file=self._stream, flush=True)
             self._spoke = time.monotonic()
+
+
+def _in_short(values: dict[str, float]) -> str:
+    """The figures of a `Speed` between the loss and the metrics, which may not fit in the line."""
+    waits = [name for name in values if name.endswith("_wait_share")]
+    metrics = [
+        f"{name} {value:.4g}"
+        for name, value in values.items()
+        if name not in (*waits, "pairs_per_second", "peak_memory_mb")
+    ]
+    metrics.sort(key=lambda text: not text.startswith("loss "))
+    shares = [f"{name.removesuffix('_wait_share')} {values[name]:.0%}" for name in waits]
+    speed = [
+        f"{values['pairs_per_second']:.0f} pairs/s",
+        f"waits {' '.join(shares)}",
+        f"{values['peak_memory_mb']:.0f} MB",
+    ]
+    return ", ".join([*metrics[:1], *speed, *metrics[1:]])
 
 
 def _as_text(values: dict[str, float]) -> str:

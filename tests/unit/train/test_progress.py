@@ -1,5 +1,10 @@
+import fcntl
 import io
 import json
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
@@ -68,6 +73,24 @@ def test_a_line_of_a_log_says_how_long_the_epoch_still_takes(monkeypatch):
     progress.begin("epoch 2/3", 6)
     progress.step(8, {"loss": 1.0})
     assert stream.getvalue() == "epoch 2/3, step 8/10, 0:00:00 left: loss 1\n"
+
+
+def test_a_terminal_of_100_columns_shows_speed_waits_memory_and_the_time_left():
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb", buffering=0) as screen:
+        progress = Progress(1000, shown=True, stream=stream)
+        progress.begin("epoch 10/10", 0)
+        values = {"accuracy": 0.9583, "loss": 0.46691, "roc_auc": 0.98, "pairs_per_second": 803.2}
+        waits = {"data_wait_share": 0.011, "collective_wait_share": 0.124}
+        progress._bar.mininterval = 0  # Shows each step.
+        progress.step(400, values | waits | {"peak_memory_mb": 1952.7})
+        stream.flush()
+        *_, line = screen.read(10_000).decode().split("\r")
+        progress._bar.close()
+    assert line.startswith("epoch 10/10  40% 400/1000 [00:")
+    assert "<" in line
+    assert "loss 0.4669, 803 pairs/s, waits data 1% collective 12%, 1953 MB" in line
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
