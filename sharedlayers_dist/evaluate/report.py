@@ -19,6 +19,7 @@ from sharedlayers_dist.evaluate.scoring import (
     ScoredPairs,
     TrainedRun,
     make_output_folder,
+    require_local,
     score_pairs,
 )
 from sharedlayers_dist.train.storage import LocalFolder
@@ -44,6 +45,7 @@ def evaluate(
     Raises:
         ValueError: for a run, a dataset or an output that cannot be used.
     """
+    require_local(output)
     folder = Path(output)
     for name in ("metrics.json", "report.html"):
         if (folder / name).exists():

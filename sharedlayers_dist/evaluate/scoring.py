@@ -123,6 +123,14 @@ def score_pairs(
     return ScoredPairs(labels=labels, scores=scores, weights=weights)
 
 
+def require_local(output: str) -> None:
+    """Raises ValueError for a URI: it would become a folder of that name on this machine."""
+    if "://" in output:
+        raise ValueError(
+            f"The output must be a path on this machine. Received: output={hide_secrets(output)!r}."
+        )
+
+
 def make_output_folder(folder: Path) -> None:
     """Makes the folder that an output goes to: before the work, which may take long.
 
@@ -146,6 +154,7 @@ def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
     Raises:
         ValueError: for a run, a dataset or an output that cannot be used.
     """
+    require_local(output)
     target = Path(output)
     if target.exists():
         raise ValueError(

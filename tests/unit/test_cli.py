@@ -131,6 +131,8 @@ def test_pairs_that_cannot_be_trained_on_are_refused(command, tmp_path, make, sa
         (["explain"], "explain"),
         (["describe", "gpt"], "gpt"),
         (["evaluate", "--run", "none", "--pairs", "x", "--output", "y"], "x"),
+        (["evaluate", "--run", "r", "--pairs", "x", "--output", "s3://k:p@y"], "s3://***@y"),
+        (["predict", "--run", "r", "--pairs", "x", "--output", "s3://k:p@y"], "s3://***@y"),
     ],
 )
 def test_wrong_options_are_named(command, tmp_path, monkeypatch, arguments, said):
