@@ -133,10 +133,9 @@ def read_checkpoint(run: Folder, name: str) -> Checkpoint:
     for file, expected in manifest["files"].items():
         content = _read(run, f"{FOLDER}/{name}/{file}")
         if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-            raise DamagedCheckpointError(
-                f"{where}/{file} differs from its manifest: {len(content)} bytes, "
-                f"{expected.get('bytes')} expected, or other contents."
-            )
+            size, wanted = len(content), expected.get("bytes")
+            what = "has other contents" if size == wanted else f"has {size} of {wanted} bytes"
+            raise DamagedCheckpointError(f"{where}/{file} {what}: it differs from its manifest.")
         contents[file] = content
     try:
         return Checkpoint(

@@ -78,10 +78,11 @@ def restore(
     """
     for part in parts:
         variables, arrays = _parts(model)[part], checkpoint.part(part)
-        if [tuple(v.shape) for v in variables] != [array.shape for array in arrays]:
+        wanted, shapes = [tuple(v.shape) for v in variables], [array.shape for array in arrays]
+        if wanted != shapes:
             raise ValueError(
-                f"A checkpoint fits the model it was made of. Received: {len(arrays)} tensors of "
-                f"its {part}, where this model has {len(variables)}, or other shapes."
+                "A checkpoint fits the model it was made of. Received: a checkpoint whose "
+                f"{part} has the shapes {shapes}, where this model's has {wanted}."
             )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)

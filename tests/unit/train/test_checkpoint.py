@@ -128,6 +128,23 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage):
     assert newest.step == 1
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (remove_manifest, r"manifest\.json: .*No such file"),
+        (cut_manifest, "was not finished or is damaged"),
+        (remove_tensors, r"tensors\.safetensors: .*No such file"),
+        (cut_tensors, r"tensors\.safetensors has \d+ of \d+ bytes"),
+        (flip_bit, r"tensors\.safetensors has other contents"),
+    ],
+)
+def test_the_warning_names_the_reason(run, damage, reason):
+    write_checkpoint(run, make_checkpoint(2), {})
+    damage(run.path / "checkpoints" / "step-00000002")
+    with pytest.warns(UserWarning, match=reason):
+        assert read_newest_checkpoint(run) is None
+
+
 @pytest.mark.parametrize("position", range(0, 600, 37))
 def test_no_flipped_byte_goes_unnoticed(run, position):
     """Of whichever file the byte is in."""
