@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collectives import broadcast_object
 
 
@@ -17,7 +18,8 @@ class _Agreed:
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Decides by rank zero's value, which replaces the rank's own in the logs."""
         logs = {} if logs is None else logs
-        value = broadcast_object(logs.get(self.monitor))
+        with runtime.watch_exchange():
+            value = broadcast_object(logs.get(self.monitor))
         if value is None:
             logs.pop(self.monitor, None)
         else:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.waiting import GraphClock
 from sharedlayers_dist.dist.weighting import current_num_samples
 
 
@@ -40,13 +41,14 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**options)
         # Its reduction cannot be compiled by XLA, and it lies within the forward pass.
         self.supports_jit = runtime.size() == 1
+        self._clock = GraphClock() if runtime.size() > 1 else None
 
     # Who asks an instance for its class gets Keras's own, as Keras does to save it.
     __class__ = property(lambda self: keras.layers.BatchNormalization)
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         """Returns mean and variance over the global batch, each `(channels,)`."""
-        if runtime.size() == 1:
+        if self._clock is None:
             return super()._moments(inputs, mask)
         if mask is not None:
             raise ValueError(
@@ -63,14 +65,14 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
             # A rank with only padding has no part in the statistics.
             samples = tf.cast(samples, mean.dtype)
             elements = tf.where(samples > 0, elements, tf.zeros_like(elements))
-        packed = _gather(tf.concat([mean, variance, [elements]], axis=0), samples)
+        packed = _gather(tf.concat([mean, variance, [elements]], axis=0), samples, self._clock)
         means, variances, counts = tf.split(packed, [mean.shape[0], mean.shape[0], 1], axis=1)
         shares = tf.stop_gradient(tf.math.divide_no_nan(counts, tf.reduce_sum(counts)))
         mean = tf.reduce_sum(means * shares, axis=0)
         return mean, tf.reduce_sum((variances + tf.square(means - mean)) * shares, axis=0)
 
 
-def _gather(values: tf.Tensor, samples: tf.Tensor | None) -> tf.Tensor:
+def _gather(values: tf.Tensor, samples: tf.Tensor | None, clock: GraphClock) -> tf.Tensor:
     """Returns every rank's `values`, `(ranks, ...)`, with the gradient of the global loss.
 
     The loss of rank k counts `samples_k` in the mean over all samples; so the gradient of the
@@ -80,8 +82,12 @@ def _gather(values: tf.Tensor, samples: tf.Tensor | None) -> tf.Tensor:
     Args:
         values: The same shape on all ranks.
         samples: How much this rank's gradients count, scalar; None for the same on all.
+        clock: Counts how long the exchanges take.
     """
     horovod, world = runtime.horovod_module(), runtime.world()
+
+    def add_up(values: tf.Tensor) -> tf.Tensor:
+        return clock.count([values], lambda: [horovod.allreduce(values, op=horovod.Sum)])[0]
 
     @tf.custom_gradient
     def gather(values: tf.Tensor) -> Any:
@@ -89,12 +95,12 @@ def _gather(values: tf.Tensor, samples: tf.Tensor | None) -> tf.Tensor:
             tf.one_hot(world.rank, world.size, dtype=values.dtype),
             [world.size] + [1] * len(values.shape),
         )
-        gathered = horovod.allreduce(place * values, op=horovod.Sum)
+        gathered = add_up(place * values)
 
         def backward(gradient: tf.Tensor) -> tf.Tensor:
             if samples is not None:
                 gradient = tf.math.multiply_no_nan(gradient, samples)
-            total = horovod.allreduce(gradient, op=horovod.Sum)[world.rank]
+            total = add_up(gradient)[world.rank]
             return total if samples is None else tf.math.divide_no_nan(total, samples)
 
         return gathered, backward

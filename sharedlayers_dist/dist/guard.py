@@ -76,7 +76,9 @@ def _check_replicas(model: keras.Model, checksums: Callable[[Sequence[Any]], tf.
     variables = [*model.trainable_variables, *model.optimizer.variables]
     distribution = distribution_of(model.optimizer)
     ranks = distribution.ranks if distribution is not None else list(range(runtime.size()))
-    sums = allgather_array(checksums([v.value for v in variables]).numpy())[ranks]
+    own = checksums([v.value for v in variables]).numpy()
+    with runtime.watch_exchange():
+        sums = allgather_array(own)[ranks]
     error = _difference(sums, ranks, variables)
     if len(ranks) < runtime.size():
         raise_on_all_ranks(error)  # Another process set may have found one.

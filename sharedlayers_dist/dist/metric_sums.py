@@ -103,11 +103,13 @@ def _states(model: keras.Model) -> States:
 
 def _results(model: keras.Model, states: States) -> dict[str, Any]:
     """Returns the results of the states added over all ranks."""
-    if runtime.size() > 1:
-        raise_on_all_ranks(_not_additive(model))
+    with runtime.watch_exchange():
+        if runtime.size() > 1:
+            raise_on_all_ranks(_not_additive(model))
+        totals = allreduce_sum(states)
     kept = _states(model)
     try:
-        for variable, total in zip(_variables(model), allreduce_sum(states), strict=True):
+        for variable, total in zip(_variables(model), totals, strict=True):
             variable.assign(total.astype(variable.dtype))
         results = model.get_metrics_result()
     finally:

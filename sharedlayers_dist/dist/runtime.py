@@ -56,10 +56,11 @@ def init(
     Args:
         require_gpu: Whether a rank without a GPU is an error.
         require_nccl: Whether a Horovod that cannot reduce over NCCL is an error.
-        stall_limit_seconds: How long a step waits for a rank that does not come before all ranks
-            get an error. The environment's `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` wins over it. It
-            must be longer than anything that one rank does alone while the others wait, such as
-            writing a checkpoint.
+        stall_limit_seconds: How long a step, or a callback that compares or adds up, waits for a
+            rank that does not come before all ranks get an error. The environment's
+            `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` wins over it; 0 there means for ever. It must be
+            longer than anything that one rank does alone while the others wait, such as writing a
+            checkpoint.
         process_sets: Handed on to `horovod.tensorflow.init`.
 
     Returns:
@@ -109,6 +110,8 @@ def init(
 def shutdown() -> None:
     """Leaves the run; `init` may join another one afterwards."""
     global _world, _horovod, _stall_watch
+    if _stall_watch is not None:
+        _stall_watch.close()
     if _horovod is not None:
         _horovod.shutdown()
     _world, _horovod, _stall_watch = None, None, None
@@ -148,9 +151,17 @@ def horovod_module() -> ModuleType:
     return _horovod
 
 
-def watch_step() -> AbstractContextManager[None]:
-    """Watches that the step within does not wait for ever, if there are several ranks."""
-    return nullcontext() if _stall_watch is None else _stall_watch.watch_step()
+def watch_exchange() -> AbstractContextManager[None]:
+    """Watches that an exchange outside of any graph does not wait for ever.
+
+    Steps are watched without it. It is for where all ranks come at about the same time.
+    """
+    return nullcontext() if _stall_watch is None else _stall_watch.watch_exchange()
+
+
+def explain_stall() -> AbstractContextManager[None]:
+    """Says so where a step within failed because a rank did not come."""
+    return nullcontext() if _stall_watch is None else _stall_watch.explain()
 
 
 def import_horovod() -> ModuleType:

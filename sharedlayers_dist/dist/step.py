@@ -87,18 +87,13 @@ class PreparedStep:
             return self._model.train_function
         self._make_unwatched(force)
         run = self._model.train_function
-        has_run = False
 
-        def run_watched(iterator: Any) -> Any:
-            nonlocal has_run
-            if not has_run:  # The first step builds the graph, and may compile it for long.
-                has_run = True
-                return run(iterator)
-            with runtime.watch_step():
+        def run_explained(iterator: Any) -> Any:
+            with runtime.explain_stall():
                 return run(iterator)
 
-        self._model.train_function = run_watched
-        return run_watched
+        self._model.train_function = run_explained
+        return run_explained
 
     def _make_unwatched(self, force: bool) -> None:
         if not self._model.jit_compile:

@@ -1,43 +1,101 @@
-"""Trains until it is disturbed: each rank prints a line per step."""
+"""Trains until it is disturbed: each rank prints a line per step.
+
+Command line: what happens. `slow` disturbs nobody: steps take three seconds and a half everywhere.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import time
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sharedlayers_dist import dist
 
 
 class Disturb(keras.callbacks.Callback):
-    """Makes rank one fail in its third step, in one of several ways."""
+    """Makes rank one fail or hang: before its first step, after its third, or after all steps."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
-        self._how = how
+        self._how = how if dist.rank() == 1 else ""
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        if self._how == "hang before the first step" and batch == 0:
+            signal.pause()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         print(f"step {batch}", flush=True)
-        if batch != 2 or dist.rank() != 1:
+        if batch != 2:
             return
         if self._how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._how == "hang":
+        if self._how in ("hang", "hang before normalization"):
             signal.pause()
         if self._how == "raise":
             raise ValueError("rank one has had enough")
 
+    def on_test_begin(self, logs: object = None) -> None:
+        if self._how == "hang in validation":
+            signal.pause()
+
+
+def fit(how: str) -> None:
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+    if how == "hang before normalization":
+        model.add(dist.SyncBatchNormalization())
+    data, loss = (np.ones((400, 5)), np.ones((400, 1))), "mse"
+    if how == "slow":
+        data, loss = (np.ones((16, 5)), np.ones((16, 1))), slow_loss
+    model.compile(
+        dist.DistributedOptimizer(keras.optimizers.SGD()),
+        loss,
+        steps_per_execution=2 if how == "slow" else 1,
+    )
+    callbacks = [dist.BroadcastInitialState(), dist.ExactMetrics(), Disturb(how)]
+    validation = data if how == "hang in validation" else None
+    model.fit(*data, batch_size=4, verbose=0, callbacks=callbacks, validation_data=validation)
+
+
+def slow_loss(y: Any, y_pred: Any) -> tf.Tensor:
+    def take_time(rows: Any) -> Any:
+        time.sleep(3.5)
+        return rows
+
+    y = tf.ensure_shape(tf.numpy_function(take_time, [y], tf.float32), (None, 1))
+    return keras.losses.mean_squared_error(y, y_pred)
+
+
+def loop() -> None:
+    """A training loop of one's own, in which rank one hangs after its third step."""
+    variable = keras.Variable([1.0])
+    optimizer = dist.DistributedOptimizer(keras.optimizers.SGD())
+    optimizer.build([variable])
+
+    @tf.function
+    def step() -> None:
+        with dist.local_batch(1):
+            optimizer.apply([variable.value * 0.1], [variable])
+
+    for number in range(100):
+        step()
+        print(f"step {number}", flush=True)
+        if number == 2 and dist.rank() == 1:
+            signal.pause()
+
 
 def main() -> None:
+    how = sys.argv[1]
     dist.init()
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
-    model.compile(dist.DistributedOptimizer(keras.optimizers.SGD()), "mse")
-    data = np.ones((400, 5)), np.ones((400, 1))
-    callbacks = [dist.BroadcastInitialState(), Disturb(sys.argv[1])]
-    model.fit(*data, batch_size=4, verbose=0, callbacks=callbacks)
+    if how == "hang in a loop":
+        loop()
+    else:
+        fit(how)
 
 
 if __name__ == "__main__":
