@@ -72,7 +72,9 @@ def DistributedOptimizer(
         RuntimeError: if several ranks were launched and `init` has not been called, or Horovod
             cannot do what is asked.
     """
-    _check_options(optimizer, op, backward_passes_per_step, gradient_predivide_factor, groups)
+    _check_options(optimizer, op, backward_passes_per_step, gradient_predivide_factor)
+    _check_compression(compression)
+    _check_groups(groups)
     if runtime.size() == 1:
         return optimizer
     if distribution_of(optimizer) is not None:
@@ -234,9 +236,7 @@ def _refuse_xla() -> None:
         )
 
 
-def _check_options(
-    optimizer: Any, op: str, passes: int, predivide_factor: float, groups: Any
-) -> None:
+def _check_options(optimizer: Any, op: str, passes: int, predivide_factor: float) -> None:
     """Raises ValueError for options out of range; also where one rank ignores them."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
@@ -257,8 +257,26 @@ def _check_options(
             "`gradient_predivide_factor` must be positive, and is for op=Average only. Received: "
             f"gradient_predivide_factor={predivide_factor!r}, op={op!r}."
         )
-    if isinstance(groups, int) and groups < 1:
-        raise ValueError(f"`groups` must be at least 1, or None. Received: groups={groups}.")
+
+
+def _check_compression(compression: Any) -> None:
+    """Raises ValueError for what Horovod does not compress with."""
+    if compression is not None and not hasattr(compression, "decompress"):
+        raise ValueError(
+            "`compression` must be horovod.tensorflow.Compression.none or .fp16, or None. "
+            f"Received: compression={compression!r}."
+        )
+
+
+def _check_groups(groups: Any) -> None:
+    """Raises ValueError for groups that are neither a number nor lists of variables."""
+    if groups is None or (isinstance(groups, int) and groups >= 1):
+        return
+    if not isinstance(groups, list | tuple) or not all(isinstance(g, list | tuple) for g in groups):
+        raise ValueError(
+            "`groups` must be an integer of at least 1, a list of lists of variables, or None. "
+            f"Received: groups={groups!r}."
+        )
 
 
 def _check_adasum(options: ReductionOptions) -> None:

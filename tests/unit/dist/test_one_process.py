@@ -33,9 +33,20 @@ def test_the_graph_is_that_of_plain_keras():
     assert ours == plain
 
 
-def test_options_are_checked_on_one_rank_too():
-    with pytest.raises(ValueError, match="op='mean'"):
-        dist.DistributedOptimizer(keras.optimizers.SGD(), op="mean")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"op": "mean"}, "op='mean'"),
+        ({"compression": "fp16"}, "compression='fp16'"),
+        ({"backward_passes_per_step": 0.5}, "backward_passes_per_step=0.5"),
+        ({"gradient_predivide_factor": -1.0}, "gradient_predivide_factor=-1"),
+        ({"groups": 0}, "groups=0"),
+        ({"groups": [keras.Variable(1.0)]}, "list of lists"),
+    ],
+)
+def test_options_are_checked_on_one_rank_too(options, message):
+    with pytest.raises(ValueError, match=message):
+        dist.DistributedOptimizer(keras.optimizers.SGD(), **options)
 
 
 def test_prepare_leaves_the_model_alone():
