@@ -13,7 +13,8 @@ from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 
 KILLED = "tests.distributed.workers.killed"
-TRAINING = "tests.distributed.workers.training"
+IN_A_SAVE = ["tensors.safetensors", 0.0]
+"""A kill between two files of a checkpoint."""
 MACHINE_FIGURES = {
     "pairs_per_second",
     "data_wait_share",
@@ -79,10 +80,10 @@ def assert_same_run(run: Path, expected: Path) -> None:
 
 
 def test_a_killed_run_ends_as_one_that_nobody_disturbed(pairs, tmp_path):
-    """Killed in mid-epoch, in the middle of a save, and right at the start."""
+    """Killed in mid-epoch, in the middle of a save, right at the start, and in the second epoch."""
     config = {"epochs": 3}
     train_with_kills(options(pairs, tmp_path / "whole", **config), [])
-    kills = [[4, 0.03], ["save", 0.0], [0, 0.2], [6, 0.05]]
+    kills = [[4, 0.0], IN_A_SAVE, [0, 0.2], [4, 0.02]]
     config["checkpoint_every"] = 1
     ends = train_with_kills(options(pairs, tmp_path / "killed", **config), kills)
     assert ends[1]["was_saving"]
@@ -97,7 +98,7 @@ def test_a_resumed_run_stops_early_after_the_same_epoch(pairs, tmp_path):
     config = {"epochs": 9, "early_stopping": 3}
     train_with_kills(options(pairs, tmp_path / "whole", **config), [])
     killed = options(pairs, tmp_path / "killed", checkpoint_every=1, **config)
-    train_with_kills(killed, [[8, 0.02], [4, 0.02], ["save", 0.0], [5, 0.02]])
+    train_with_kills(killed, [[8, 0.0], [5, 0.0], IN_A_SAVE, [6, 0.0]])
     lines = read_lines(tmp_path / "killed")
     assert [line["epoch"] for line in lines if line["event"] == "epoch"] == [1, 2, 3, 4]
     last = last_checkpoint(tmp_path / "killed")
@@ -119,6 +120,7 @@ def test_fifty_random_kills_change_nothing(pairs, tmp_path):
         else [int(rng.integers(0, 4)), float(rng.uniform(0, 0.3))]
         for _ in range(50)
     ]
+    kills[10] = kills[30] = IN_A_SAVE
     config = {"epochs": 30, "monitor_mode": "min"}
     train_with_kills(options(pairs, tmp_path / "whole", **config), [])
     ends = train_with_kills(

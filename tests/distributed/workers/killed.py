@@ -1,8 +1,9 @@
 """Trainings that are killed and resumed: `python -m ...workers.killed OPTIONS KILLS`.
 
 KILLS is a JSON list of `[after, seconds]`: each kills one process, so many seconds after it reached
-a step (a number), or began to write a file (a name), of its own. After the last one the training
-may end. Prints a JSON line for each process: its exit code and whether it was at a save.
+a step of its own (a number), began to write a checkpoint (`save`), or has written a checkpoint's
+file (its name); with 0 seconds right there, however busy the machine is. After the last one the
+training may end. Prints a JSON line for each process: its exit code and whether it was at a save.
 
 TensorFlow is loaded once; each process is forked before TensorFlow makes any thread.
 """
@@ -24,7 +25,7 @@ from sharedlayers_dist.train import storage
 
 
 class KillMe:
-    """Kills this process with SIGKILL, from a thread, whatever else it does."""
+    """Kills this process with SIGKILL: at once, or later from a thread, whatever else it does."""
 
     def __init__(self, after: int | str, seconds: float) -> None:
         self.after = after
@@ -34,6 +35,8 @@ class KillMe:
     def reached(self, place: int | str) -> None:
         if self._is_armed and place == self.after:
             self._is_armed = False
+            if self._seconds == 0:
+                self._kill()
             threading.Thread(target=self._kill, daemon=True).start()
 
     def _kill(self) -> None:
@@ -69,7 +72,14 @@ def run(config: TrainConfig, kill: KillMe | None, at_save: int) -> None:
             publish(self, name, files)
             os.pwrite(at_save, b"0", 0)
 
+        write = storage._write_durably
+
+        def watched_write(path, pieces):
+            write(path, pieces)
+            kill.reached(path.name)
+
         storage.LocalFolder.publish = watched_publish
+        storage._write_durably = watched_write
     train(config, callbacks)
 
 
