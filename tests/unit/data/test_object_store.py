@@ -97,6 +97,7 @@ def test_a_store_that_cannot_be_reached_is_said():
         ("s3://key:a/b+c@bucket/x", "s3://***@bucket/x"),
         ("s3://bucket/x@y", "s3://bucket/x@y"),
         ("hdfs://host:8020/x@y", "hdfs://host:8020/x@y"),
+        ("hdfs://host:8020: ask me@home", "hdfs://host:8020: ask me@home"),
         ("gs://anonymous@bucket/x", "gs://***@bucket/x"),
         ("/a/path:with@signs", "/a/path:with@signs"),
     ],
