@@ -98,7 +98,7 @@ def hide_secrets(uri: str) -> str:
 
     A slash in a password should have been escaped, but is no reason to show the password.
     """
-    return re.sub(r"(\w+://)([^/@]*|[^/@:]*:(?!\d+/)[^@\s]*)@", r"\1***@", uri)
+    return re.sub(r"(\w+://)([^/@\s]*|[^/@:]*:(?!\d+/)[^@\s]*)@", r"\1***@", uri)
 
 
 def one_line(error: BaseException) -> str:
