@@ -114,7 +114,8 @@ class RunFolder:
             return
         there = self.files.names()
         is_file = isinstance(self.files, LocalFolder) and self.files.path.is_file()
-        if is_file or (there and there != [CONFIG]):
+        is_free = not there or (there == [CONFIG] and "fingerprint" in self.read_config())
+        if is_file or not is_free:
             raise ValueError(
                 "The output must be a new or empty folder. Received: "
                 f"output={str(self)!r}, which holds something that is not a run."

@@ -46,6 +46,13 @@ def test_a_folder_with_other_things_is_refused(tmp_path, resume):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_the_configuration_of_something_else_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text('{"years": "of work"}')
+    with pytest.raises(ValueError, match="new or empty folder"):
+        RunFolder(str(tmp_path)).claim(config(), FACTS)
+    assert (tmp_path / "config.json").read_text() == '{"years": "of work"}'
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(ValueError, match="new or empty folder"):
