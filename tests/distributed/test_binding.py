@@ -61,6 +61,11 @@ def zoo(tmp_path_factory) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
+def zoo_on_three(tmp_path_factory) -> list[dict[str, str]]:
+    return run_cases(tmp_path_factory.mktemp("zoo_on_three"), 3, ZOO_NAMES)
+
+
+@pytest.fixture(scope="module")
 def three(tmp_path_factory) -> list[dict[str, str]]:
     return run_cases(tmp_path_factory.mktemp("three"), 3, ON_THREE_RANKS)
 
@@ -88,6 +93,12 @@ def test_model_of_the_zoo_on_two_ranks(zoo, name):
 @pytest.mark.parametrize("name", ON_THREE_RANKS)
 def test_on_three_ranks(three, name):
     assert_found_nothing(three, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO_NAMES)
+def test_model_of_the_zoo_on_three_ranks(zoo_on_three, name):
+    assert_found_nothing(zoo_on_three, name)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keras
+import pytest
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.world import World
@@ -49,7 +50,7 @@ def main() -> None:
             try:
                 case(world)
                 found[name] = ""
-            except Exception:
+            except (Exception, pytest.fail.Exception):
                 found[name] = traceback.format_exc()
             finally:
                 keras.backend.clear_session()

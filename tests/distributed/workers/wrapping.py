@@ -186,7 +186,8 @@ OPTIONS = st.fixed_dictionaries(
         "backward_passes_per_step": st.integers(1, 3),
         "average_aggregated_gradients": st.booleans(),
         "sparse_as_dense": st.booleans(),
-        "groups": st.none() | st.integers(1, 4),
+        "groups": st.none() | st.integers(1, 4) | st.just("lists"),
+        "gradient_predivide_factor": st.sampled_from([1.0, 2.0]),
     }
 )
 MODELS = st.fixed_dictionaries(
@@ -227,6 +228,10 @@ def _train_four_steps(world: World, options: dict[str, Any], model: dict[str, An
     bias = keras.Variable(np.ones(2), dtype="float32")
     unused = keras.Variable(np.ones(3), dtype="float32")
     variables = [table, bias, *([unused] if model["has_none"] else [])]
+    if options["groups"] == "lists":
+        options["groups"] = [[bias], [table, unused]]
+    if options["op"] == dist.Sum:
+        del options["gradient_predivide_factor"]
     plain = keras.optimizers.SGD(0.1, momentum=0.9)
     scaled = keras.optimizers.LossScaleOptimizer
     if model["is_loss_scaled"] == "inside":
