@@ -8,7 +8,12 @@ import keras
 import numpy as np
 
 from sharedlayers_dist.dist import runtime
-from sharedlayers_dist.dist.collectives import allreduce_sum, raise_on_all_ranks
+from sharedlayers_dist.dist.collectives import (
+    AgreedValueError,
+    allgather_object,
+    allreduce_sum,
+    raise_on_all_ranks,
+)
 
 States = list[np.ndarray]
 """The values of all variables of a model's metrics."""
@@ -38,6 +43,10 @@ class ExactMetrics(keras.callbacks.Callback):
 
     All metrics of Keras keep sums. A metric class of one's own must say so, by a class attribute
     `additive = True`, unless it is `MeanMetricWrapper` or `Mean` with another name.
+
+    Raises:
+        ValueError: on every rank at the end of an epoch, if a metric's states cannot be added, or
+            if only some ranks have validated.
     """
 
     def __init__(self) -> None:
@@ -68,12 +77,26 @@ class ExactMetrics(keras.callbacks.Callback):
         if runtime.size() == 1 or logs is None:
             return
         states, self._train_states = self._train_states, None
+        _require_same(is_validated=states is not None)
         if states is None:
             _replace(logs, exact_metrics(self.model))
             return
         validation = exact_metrics(self.model)
         _replace(logs, _results(self.model, states))
         _replace(logs, {f"val_{name}": value for name, value in validation.items()})
+
+
+def _require_same(*, is_validated: bool) -> None:
+    """Raises on every rank if only some of them have validated in this epoch."""
+    with runtime.watch_exchange():
+        ranks = [rank for rank, flag in enumerate(allgather_object(is_validated)) if flag]
+    if len(ranks) not in (0, runtime.size()):
+        raise AgreedValueError(
+            "All ranks must validate, or none. Received: validation on "
+            f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))} of "
+            f"{runtime.size()} ranks. Give every rank its share of the validation data, or "
+            "evaluate after fit()."
+        )
 
 
 def _replace(logs: dict[str, Any], results: dict[str, Any]) -> None:

@@ -355,6 +355,21 @@ def case_metrics_equal_those_of_one_process(world: World) -> None:
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
+def case_validation_on_some_ranks_alone_is_refused(world: World) -> None:
+    model = make_model()
+    model.compile(dist.DistributedOptimizer(keras.optimizers.SGD()), "mse")
+    raises(
+        ValueError,
+        f"All ranks must validate.*on rank 0 of {world.size} ranks",
+        lambda: model.fit(
+            Rows(world),
+            verbose=0,
+            validation_data=Rows(world) if world.rank == 0 else None,
+            callbacks=dist.default_callbacks(),
+        ),
+    )
+
+
 def case_metric_that_cannot_be_added_says_so(world: World) -> None:
     class Largest(keras.metrics.Metric):
         def __init__(self, name: str = "largest", dtype: Any = None) -> None:
