@@ -30,12 +30,15 @@ def ending_iterators(model: keras.Model) -> Iterator[None]:
         raise
 
 
-def _clear_frames(error: BaseException) -> None:
+def _clear_frames(error: BaseException | None) -> None:
     """Empties the functions that `error` came through, but for those that are still running.
 
-    They are those of its traceback and those that called them: Keras leaves its own out.
+    They are those of its traceback and those that called them, since Keras leaves its own out; and
+    so for the errors that it followed from, since TensorFlow makes one of another.
     """
-    for failed, _ in walk_tb(error.__traceback__):
-        for frame, _ in walk_stack(failed):
-            with suppress(RuntimeError):
-                frame.clear()
+    while error is not None:
+        for failed, _ in walk_tb(error.__traceback__):
+            for frame, _ in walk_stack(failed):
+                with suppress(RuntimeError):
+                    frame.clear()
+        error = error.__context__
