@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from sharedlayers_dist import TrainConfig, cli, train
 from sharedlayers_dist.train import fit, storage
+from tests.distributed.workers.patient import Patient
 
 
 class Disturb(keras.callbacks.Callback):
@@ -82,7 +83,7 @@ def fail_in_step(step: int) -> None:
 def main() -> None:
     options, rank, how, step = sys.argv[1:]
     config = json.loads(options)
-    callbacks: list[keras.callbacks.Callback] = []
+    callbacks: list[keras.callbacks.Callback] = [Patient()]
     if int(os.environ.get("HOROVOD_RANK", "0")) == int(rank):
         if how == "storage":
             fail_to_write(int(step))

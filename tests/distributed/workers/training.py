@@ -12,6 +12,7 @@ import time
 import keras
 
 from sharedlayers_dist import TrainConfig, dist, train
+from tests.distributed.workers.patient import Patient
 
 
 class Late(keras.callbacks.Callback):
@@ -21,7 +22,7 @@ class Late(keras.callbacks.Callback):
 
 def main() -> None:
     options, *broken = sys.argv[1:]
-    callbacks: list[keras.callbacks.Callback] = []
+    callbacks: list[keras.callbacks.Callback] = [Patient()]
     if broken == ["averaging"]:
         distribute = dist.DistributedOptimizer
 
