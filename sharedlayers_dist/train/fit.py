@@ -203,8 +203,11 @@ class _Run:
         counts = np.array([self._reader.num_bad_rows, self._reader.num_cut_texts])
         num_bad_rows, num_cut_texts = dist.allreduce_sum([counts])[0]
         if num_bad_rows:
+            found = dist.allgather_object(list(self._reader.problems))
+            problems = dict.fromkeys(problem for of_rank in found for problem in of_rank)
             progress.say(
-                f"{num_bad_rows} bad rows were left out: {'; '.join(self._reader.problems)}"
+                f"{num_bad_rows} bad rows were left out, counted in each epoch: "
+                f"{'; '.join(problems)}"
             )
         if num_cut_texts:
             progress.say(f"{num_cut_texts} texts lost their beginning: 280 characters are read.")

@@ -44,7 +44,12 @@ def open_source(config: TrainConfig) -> Source:
         ValueError: for data that cannot be used.
     """
     if config.groups_per_batch:
-        return read_items(config.pairs, item=config.item_column, group=config.group_column)
+        return read_items(
+            config.pairs,
+            item=config.item_column,
+            group=config.group_column,
+            on_bad_row=config.on_bad_row,
+        )
     if config.mix:
         return index_mixture({config.pairs: 1.0} | dict(map(_parse_part, config.mix)))
     return index_dataset(config.pairs)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
@@ -110,6 +112,27 @@ def test_metrics_are_those_of_all_ranks(runs, ranks):
 
 def test_one_process_waits_for_no_other(runs):
     assert {line["collective_wait_share"] for line in read_lines(runs / "one")} == {0.0}
+
+
+def test_bad_rows_of_all_ranks_are_told_by_rank_zero(tmp_path):
+    table = pq.read_table(write_text_pairs(tmp_path / "written", 40) / "one.parquet").to_pydict()
+    bad = range(3, 20, 5)  # In row groups of five, one in each.
+    for row in bad:
+        table["label"][row] = 9
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "pairs" / "one.parquet", row_group_size=5)
+    options = {
+        "pairs": str(tmp_path / "pairs"),
+        "output": str(tmp_path / "run"),
+        "epochs": 1,
+        "batch_size": 4,
+        "on_bad_row": "skip",
+    }
+    zero, one = run_ranks(WORKER, 2, json.dumps(options))
+    [line] = [line for line in zero.output.splitlines() if "bad rows were left out" in line]
+    assert line.startswith("4 bad rows")
+    assert all(f"row group {group}, row 3: its label is 9" in line for group in range(4))
+    assert "bad rows" not in one.output
 
 
 @pytest.mark.parametrize("late", [0, 1])

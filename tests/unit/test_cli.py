@@ -344,6 +344,18 @@ def test_pairs_are_made_on_the_fly_from_items(command, tmp_path):
     assert set(config["alphabet"]) == set("".join(texts))
 
 
+def test_bad_items_are_left_out_where_pairs_are_made_on_the_fly(command, tmp_path):
+    texts = ["one", "two", None, "three", "four"]
+    write(tmp_path / "items", {"text": texts, "group": ["a", "a", "a", "b", "b"]})
+    options = ["--pairs", tmp_path / "items", "--output", tmp_path / "run", *SHORT]
+    options += ["--groups-per-batch", 2]
+    assert "row group 0, row 2: " in refused(command("train", *options))
+    code, _, err = command("train", *options, "--on-bad-row", "skip")
+    assert code == 0, err
+    assert "1 bad rows were left out, counted in each epoch: " in err
+    assert "row group 0, row 2: " in err
+
+
 def test_the_doctor_names_the_versions(command):
     code, out, _ = command("doctor")
     assert code == 0
