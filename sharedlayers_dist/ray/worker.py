@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,9 @@ from sharedlayers_dist.train.sources import OpenReader, open_here
 if TYPE_CHECKING:
     import keras
 
+_SECONDS_TO_NOTICE = 20.0
+"""How long a worker that misses another leaves it to Ray to notice who that is, and on which node;
+Ray then ends this one, too."""
 MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 """Makes Keras callbacks on each worker; it must be possible to pickle it."""
 
@@ -54,6 +58,7 @@ def train_on_worker(
         )
     except dist.OtherRankFailedError as error:
         if not error.is_users:
+            time.sleep(_SECONDS_TO_NOTICE)
             raise
         return ValueError(str(error))
     except ValueError as error:

@@ -224,7 +224,7 @@ def workers_of_ray() -> list[psutil.Process]:
 
 
 def test_a_driver_that_is_killed_takes_its_workers_along_and_can_go_on(folder, ray_cluster):
-    config = make_config(folder, "orphan", epochs=400, checkpoint_every=1)
+    config = make_config(folder, "orphan", epochs=400, checkpoint_every=1, validation="")
     with driver_under_way(config) as driver:
         assert len(workers_of_ray()) == 2
         driver.kill()
