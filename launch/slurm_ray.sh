@@ -15,6 +15,7 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?is set by sbatch, which this script is for}"
 export PATH=$PWD/.venv/bin:$PATH
 port=${RAY_PORT:-6379}
+export RAY_health_check_failure_threshold=3 # A silent node counts as lost after 39 seconds, not 65.
 
 # A token of this job's own; srun hands its path to the other nodes.
 umask 077

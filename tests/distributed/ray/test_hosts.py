@@ -24,10 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 
 def start_ray(host: Host, head: Host | None = None, *, num_cpus: int = 1) -> None:
-    """Makes a host the head of a cluster, or a node of the cluster of `head`."""
+    """Makes a host the head of a cluster, or a node of the cluster of `head`, as launch/ does."""
     place = [f"--address={head.address}:{PORT}"] if head else ["--head", f"--port={PORT}"]
     options = [f"--num-cpus={num_cpus}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-    host.run([BIN / "ray", "start", *place, f"--node-ip-address={host.address}", *options])
+    host.run(
+        [BIN / "ray", "start", *place, f"--node-ip-address={host.address}", *options],
+        env={"RAY_health_check_failure_threshold": "3"},
+    )
 
 
 @contextmanager
