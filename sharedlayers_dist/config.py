@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def _require(holds: bool, rule: str, **received: Any) -> None:
@@ -15,6 +15,16 @@ def _require(holds: bool, rule: str, **received: Any) -> None:
     if not holds:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
         raise ValueError(f"{rule} Received: {values}.")
+
+
+def _require_choices(config: Any) -> None:
+    """Raises ValueError for a field with none of the values that its Literal type lists."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            value, choices = getattr(config, name), get_args(hint)
+            _require(
+                value in choices, f"`{name}` must be one of {', '.join(choices)}.", **{name: value}
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +129,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without looking at files."""
+        _require_choices(self)
         _require(bool(self.pairs), "`pairs` must name a folder.", pairs=self.pairs)
         _require(bool(self.output), "`output` must name a folder.", output=self.output)
         for name in ("epochs", "batch_size", "num_streams", "log_every", "keep_checkpoints"):
@@ -225,6 +236,7 @@ class MakingConfig:
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without looking at files."""
+        _require_choices(self)
         _require(
             bool(self.output) and "://" not in self.output,
             "`output` must name a local folder.",
@@ -278,6 +290,11 @@ class PairsConfig(MakingConfig):
             text=self.text,
             image=self.image,
         )
+        _require(
+            self.group not in (self.text, self.image),
+            "`group` must be another column than that of the items.",
+            group=self.group,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,6 +322,7 @@ class InspectConfig:
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without looking at files."""
+        _require_choices(self)
         _require(
             bool(self.datasets) and all(self.datasets),
             "`datasets` must name at least one folder.",

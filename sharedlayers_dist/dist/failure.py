@@ -73,9 +73,11 @@ def shared_failure() -> Iterator[None]:
             raise
         rank = runtime.rank()
         if not _is_sign_of_a_lost_rank(error):
-            _leave_note(
+            first = _leave_note(
                 f"Rank {rank} failed: {_describe(error)}", is_users=isinstance(error, ValueError)
             )
+            if first["told_by"] != rank:  # Another rank failed before, and speaks for both.
+                raise OtherRankFailedError(**first) from error
             error.add_note(f"This was rank {rank} of {runtime.size()}.")
             raise
         note = _wait_for_note(rank)

@@ -19,7 +19,7 @@ from tests.distributed.pairs import write_text_pairs
 ROUNDS = 3
 NUM_PAIRS, BATCH_SIZE, LOG_EVERY = 4096, 64, 4
 LAUNCHERS = {
-    "horovodrun": (["horovodrun", "-np", "2"], []),
+    "horovodrun": ([str(Path(sys.executable).with_name("horovodrun")), "-np", "2"], []),
     "ray": ([], ["--launcher", "ray", "--num-workers", "2"]),
 }
 

@@ -1,6 +1,7 @@
 import pytest
 
 from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.config import InspectConfig, PairsConfig
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,11 @@ from sharedlayers_dist import TrainConfig
         {"num_workers": "1:2:3"},
         {"num_shard_actors": -2},
         {"max_failures": -1},
+        {"model": "inception"},
+        {"head": "sum"},
+        {"monitor_mode": "maximum"},
+        {"on_bad_row": "ignore"},
+        {"launcher": "horovod"},
     ],
 )
 def test_a_value_out_of_range_is_named(wrong):
@@ -36,3 +42,15 @@ def test_a_value_out_of_range_is_named(wrong):
 def test_workers_are_a_number_or_a_range(num_workers, expected):
     config = TrainConfig(pairs="p", output="o", num_workers=num_workers)
     assert config.worker_range == expected
+
+
+def test_pairs_cannot_be_made_of_a_column_with_itself():
+    with pytest.raises(ValueError, match=r"`group` must be another column.*Received: group='text'"):
+        PairsConfig(items="i.csv", output="o", text="text", group="text")
+
+
+def test_a_choice_that_is_none_is_refused_by_the_other_commands_too():
+    with pytest.raises(ValueError, match="`split_by` must be one of group, item"):
+        PairsConfig(items="i.csv", output="o", text="t", group="g", split_by="author")
+    with pytest.raises(ValueError, match="`split_by` must be one of recorded, group, item"):
+        InspectConfig(("pairs",), split_by="author")
