@@ -142,8 +142,9 @@ def _cluster(address: str) -> Iterator[None]:
     except (OSError, AuthenticationError) as error:
         raise ValueError(
             f"No Ray cluster could be joined ({error}). Received: address={address!r}. Name one "
-            "that runs, and whose token this user has in ~/.ray/auth_token; without an address, "
-            "here and in RAY_ADDRESS, the run has a cluster of this machine alone."
+            "that runs; if it asks for a token, that must be in ~/.ray/auth_token, and "
+            "RAY_AUTH_MODE=token in the environment. Without an address, here and in RAY_ADDRESS, "
+            "the run has a cluster of this machine alone."
         ) from error
     try:
         yield
