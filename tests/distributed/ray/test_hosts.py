@@ -34,6 +34,18 @@ def start_ray(host: Host, head: Host | None = None, *, num_cpus: int = 1) -> Non
 
 
 @contextmanager
+def cluster_of(*names: str, folder: Path, num_cpus: int = 1):
+    """Hosts by their names, with a node of Ray on each; the first is the head."""
+    with Network(folder) as network:
+        hosts = {name: network.add(name) for name in names}
+        head, *others = hosts.values()
+        start_ray(head, num_cpus=num_cpus)
+        for host in others:
+            start_ray(host, head, num_cpus=num_cpus)
+        yield network, hosts
+
+
+@contextmanager
 def driver_on(host: Host, options: dict, pauses: list[int], folder: Path, *, num_bytes: int = 0):
     """A run, driven from a host; its driver keeps so many bytes in the object store."""
     log = folder / "driver.log"
@@ -94,68 +106,52 @@ def assert_undisturbed(folder: Path, name: str) -> None:
 
 
 def test_a_killed_worker_and_a_cut_link_are_survived(folder, tmp_path):
-    with Network(tmp_path) as network:
-        alpha, beta, gamma = (network.add(name) for name in ("alpha", "beta", "gamma"))
-        start_ray(alpha)
-        for host in (beta, gamma):
-            start_ray(host, alpha)
-        hosts = {host.name: host for host in (alpha, beta, gamma)}
-        options = make_options(folder, "fixed", num_workers=2, num_shard_actors=2)
-        with driver_on(alpha, options, [3, 7], tmp_path) as (process, log):
+    options = make_options(folder, "fixed", num_workers=2, num_shard_actors=2)
+    with cluster_of("alpha", "beta", "gamma", folder=tmp_path) as (_, hosts):
+        with driver_on(hosts["alpha"], options, [3, 7], tmp_path) as (process, log):
             places = places_of_group(0, 2, process, tmp_path)
             assert len({place["host"] for place in places}) == 2
             hosts[places[1]["host"]].run(["kill", "-KILL", places[1]["pid"]])
             places = places_of_group(1, 2, process, tmp_path)
-            [lost] = {place["host"] for place in places} - {"alpha"} or {"beta"}
+            lost = next(place["host"] for place in places if place["host"] != "alpha")
             hosts[lost].cut()
             process.wait(timeout=200)
-        shown = log.read_text()
-        assert process.returncode == 0, shown
+        assert process.returncode == 0, log.read_text()
     assert_undisturbed(folder, "fixed")
 
 
 def test_an_elastic_run_loses_a_host_and_gains_one(folder, tmp_path):
-    with Network(tmp_path) as network:
-        alpha, beta = network.add("alpha"), network.add("beta")
-        start_ray(alpha)
-        start_ray(beta, alpha)
-        options = make_options(folder, "elastic", num_workers="1:2", num_shard_actors=2)
-        with driver_on(alpha, options, [3, 6], tmp_path) as (process, log):
+    options = make_options(folder, "elastic", num_workers="1:2", num_shard_actors=2)
+    with cluster_of("alpha", "beta", folder=tmp_path) as (network, hosts):
+        with driver_on(hosts["alpha"], options, [3, 6], tmp_path) as (process, log):
             places = places_of_group(0, 2, process, tmp_path)
             assert {place["host"] for place in places} == {"alpha", "beta"}
-            beta.lose()
+            hosts["beta"].lose()
             [place] = places_of_group(1, 1, process, tmp_path)
             assert (place["host"], place["size"]) == ("alpha", 1)
-            gamma = network.add("gamma")
-            start_ray(gamma, alpha)
+            start_ray(network.add("gamma"), hosts["alpha"])
             process.wait(timeout=200)
-        shown = log.read_text()
-        assert process.returncode == 0, shown
+        assert process.returncode == 0, log.read_text()
     assert_undisturbed(folder, "elastic")
 
 
 def test_a_full_object_store_is_survived(folder, tmp_path):
-    with Network(tmp_path) as network:
-        alpha = network.add("alpha")
-        start_ray(alpha, num_cpus=2)
-        options = make_options(folder, "full", num_workers=2, num_shard_actors=2)
-        more = OBJECT_STORE_BYTES + (20 << 20)
-        with driver_on(alpha, options, [], tmp_path, num_bytes=more) as (process, log):
+    options = make_options(folder, "full", num_workers=2, num_shard_actors=2)
+    more = OBJECT_STORE_BYTES + (20 << 20)
+    with cluster_of("alpha", folder=tmp_path, num_cpus=2) as (_, hosts):
+        with driver_on(hosts["alpha"], options, [], tmp_path, num_bytes=more) as (process, log):
             process.wait(timeout=150)
         assert process.returncode == 0, log.read_text()
     assert_undisturbed(folder, "full")
 
 
 def test_a_run_that_may_not_fail_ends_soon_after_a_host_is_lost_and_names_it(folder, tmp_path):
-    with Network(tmp_path) as network:
-        alpha, beta = network.add("alpha"), network.add("beta")
-        start_ray(alpha)
-        start_ray(beta, alpha)
-        options = make_options(folder, "lost", num_workers=2, max_failures=0)
-        with driver_on(alpha, options, [3], tmp_path) as (process, log):
+    options = make_options(folder, "lost", num_workers=2, max_failures=0)
+    with cluster_of("alpha", "beta", folder=tmp_path) as (_, hosts):
+        with driver_on(hosts["alpha"], options, [3], tmp_path) as (process, log):
             places = places_of_group(0, 2, process, tmp_path)
             lost = [place["host"] for place in places].index("beta")
-            beta.lose()
+            hosts["beta"].lose()
             process.wait(timeout=90)
         assert process.returncode == 1
-        assert f"rank {lost} on the node {beta.address} was lost" in log.read_text()
+        assert f"rank {lost} on the node {hosts['beta'].address} was lost" in log.read_text()
