@@ -21,7 +21,10 @@ ENVIRONMENT = {
 """A short limit, though longer than one rank may be behind on a machine that is busy."""
 
 
-@pytest.mark.parametrize("how", ["die", "raise", *HANGS])
+@pytest.mark.parametrize(
+    "how",
+    ["die", "raise", HANGS[0], *(pytest.param(how, marks=pytest.mark.slow) for how in HANGS[1:])],
+)
 def test_others_end_when_a_rank_is_lost(how):
     ranks = run_ranks(
         WORKER, 2, how, env=ENVIRONMENT, check=False, timeout=150, seconds_after_first_failure=5

@@ -121,6 +121,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(folder, ray_cluster, ca
     assert shown.count("epoch 1/2:") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_too_often_names_rank_and_node(folder, ray_cluster):
     config = make_config(folder, "hopeless", max_failures=0)
     began = time.monotonic()
@@ -160,6 +161,7 @@ def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, c
         sharedlayers_dist.ray.train(config)
 
 
+@pytest.mark.slow
 def test_a_bad_row_of_one_rank_ends_all_without_another_try(folder, tmp_path, ray_cluster, capfd):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -223,6 +225,7 @@ def workers_of_ray() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("ray::RayTrain")]
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_takes_its_workers_along_and_can_go_on(folder, ray_cluster):
     config = make_config(folder, "orphan", epochs=400, checkpoint_every=1, validation="")
     with driver_under_way(config) as driver:
@@ -240,6 +243,7 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_can_go_on(folder, r
     assert lines == [STEPS_PER_EPOCH * epoch for epoch in range(1, epochs + 1)]
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_is_that_of_a_disk(folder, ray_cluster, object_store):
     make_bucket("ray", object_store)
     uri = make_uri("ray/runs/one", object_store)
