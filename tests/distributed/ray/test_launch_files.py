@@ -1,6 +1,5 @@
 """The files that start clusters: as their schemas want them, and tried on hosts of a test's own."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from tests.distributed.pairs import write_text_pairs
 from tests.distributed.test_training import assert_same_tensors
 
 LAUNCH = REPOSITORY / "launch"
-LOCAL_WORKER = "tests.distributed.workers.training"
 BIN = Path(sys.executable).parent
 
 
@@ -69,13 +67,7 @@ def folder(tmp_path_factory):
         pytest.skip("Clusters over ssh take sshd and rsync (Debian: openssh-server, rsync).")
     folder = tmp_path_factory.mktemp("launch")
     write_text_pairs(folder / "train", 50)
-    options = dict(option[2:].split("=") for option in make_options(folder, "one"))
-    types = {"epochs": int, "batch_size": int, "learning_rate": float}
-    config = {
-        name: types.get(name, str)(value)
-        for name, value in ((n.replace("-", "_"), v) for n, v in options.items())
-    }
-    run_ranks(LOCAL_WORKER, 1, json.dumps(config))
+    run_ranks("sharedlayers_dist", 1, "train", *make_options(folder, "one"))
     return folder
 
 
