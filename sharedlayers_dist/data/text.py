@@ -13,13 +13,14 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sharedlayers_dist.data.schema import TEXT_LENGTH
 
 NUM_CODE_POINTS = 0x110000
 _CONTINUATION = 0b1000_0000  # The two highest bits of every byte of a character but its first.
-_ROWS_AT_ONCE = 4096  # Few enough for the intermediate arrays to stay in the processor's cache.
+_ROWS_AT_ONCE = 1024  # Few enough for the intermediate arrays to stay in the processor's cache.
 
 
 def encode_text(
@@ -48,7 +49,7 @@ def encode_and_count_cut(
     row = 0
     for chunk in _iter_chunks(texts):
         code_points, lengths = decode_text(chunk)
-        _fill(ids[row : row + lengths.size], table[code_points], lengths)
+        _fill(ids[row : row + lengths.size], table.take(code_points), lengths)
         row += lengths.size
         num_cut += int(np.count_nonzero(lengths > length))
     return ids, num_cut
@@ -64,20 +65,16 @@ def decode_text(texts: pa.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]
         ValueError: for bytes that are not UTF-8.
     """
     offsets, data = _buffers(texts)
-    first, stop = int(offsets[0]), int(offsets[-1])
-    utf8 = data[first:stop]
-    starts = offsets - first
+    utf8 = data[int(offsets[0]) : int(offsets[-1])]
+    starts = offsets - offsets[0]
     lengths = np.diff(starts)
     code_points = np.frombuffer(str(utf8, "utf-8").encode("utf-32-le"), np.uint32)
     if code_points.size == len(utf8):  # ASCII: a character is a byte.
         return code_points, lengths
-    is_first_byte = (np.frombuffer(utf8, np.uint8) & 0b1100_0000) != _CONTINUATION
-    is_used = lengths > 0
-    begins = starts[:-1][is_used]
-    if not is_first_byte[begins].all():
+    first_bytes = np.frombuffer(utf8, np.uint8)[starts[:-1][lengths > 0]]
+    if (first_bytes & 0b1100_0000 == _CONTINUATION).any():
         raise ValueError("a text begins within a character: the bytes are not UTF-8")
-    lengths[is_used] = np.add.reduceat(is_first_byte, begins, dtype=np.int64)
-    return code_points, lengths
+    return code_points, pc.utf8_length(texts).to_numpy().astype(np.int64)
 
 
 def is_utf8(texts: pa.Array) -> NDArray[np.bool_]:
@@ -113,12 +110,17 @@ def _is_utf8(encoded: bytes | None) -> bool:
 def _fill(ids: NDArray[np.uint16], values: NDArray[np.uint16], lengths: NDArray[np.int64]) -> None:
     """Writes the `values` of texts of these `lengths`, end to end, to the ends of the rows."""
     length = ids.shape[1]
-    if lengths.size and lengths.max() > length:
-        # Distance of each character from its text's end, the last one's being 1.
-        stops = np.repeat(np.cumsum(lengths), lengths)
-        values = values[stops - np.arange(values.size) <= length]
-        lengths = np.minimum(lengths, length)
-    ids[np.arange(length) >= (length - lengths)[:, None]] = values
+    too_long = np.flatnonzero(lengths > length)
+    if too_long.size:
+        is_kept = np.ones(values.size, np.bool_)
+        stops = np.cumsum(lengths)[too_long]
+        for start, stop in zip(stops - lengths[too_long], stops - length, strict=True):
+            is_kept[start:stop] = False
+        values = values[is_kept]
+    # Narrow numbers, since this compares each cell.
+    number_type = np.min_scalar_type(length)
+    num_empty = (length - np.minimum(lengths, length)).astype(number_type)
+    ids[np.arange(length, dtype=number_type) >= num_empty[:, None]] = values
 
 
 @lru_cache(maxsize=8)
