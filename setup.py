@@ -12,6 +12,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["sharedlayers_dist", "sharedlayers_dist.*"]),
+    # Puts an editable install on sys.path: a script beside the clone would import the clone's
+    # folder, which has the package's name, before it asked the finder that is installed otherwise.
+    package_dir={"": "."},
     package_data={"sharedlayers_dist": ["py.typed", "evaluate/*.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[

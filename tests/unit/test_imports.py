@@ -1,6 +1,7 @@
 """The direction of imports that docs/architecture.md states, held by walking every import."""
 
 import ast
+import os
 import pickle
 import subprocess
 import sys
@@ -86,3 +87,11 @@ def test_train_is_called_like_a_function_and_imported_like_a_package():
     assert callable(sharedlayers_dist.train)
     assert sharedlayers_dist.train.RunFolder is sharedlayers_dist.train.run_folder.RunFolder
     assert pickle.loads(pickle.dumps(sharedlayers_dist.train)) is sharedlayers_dist.train
+
+
+def test_a_clone_beside_the_users_script_does_not_hide_the_package(tmp_path):
+    (tmp_path / "sharedlayers_dist").symlink_to(PACKAGE.parent)
+    script = tmp_path / "script.py"
+    script.write_text("import sharedlayers_dist as sd\nsd.TrainConfig\n")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run([sys.executable, script], check=True, timeout=60, env=environment)
