@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -59,6 +60,22 @@ def padding_batch(items: ItemType) -> Batch:
     )
 
 
+def split_steps(batch: Batch, counts: Rows, items: ItemType) -> Iterator[Batch]:
+    """The batch of each step, from the rows of several steps end to end.
+
+    Args:
+        batch: The rows, any number of them; what is given are views of its arrays.
+        counts: Rows of each step, shape `(steps,)`; a step without rows gets a padding row.
+        items: What the items are.
+    """
+    stops = np.cumsum(counts)
+    for start, stop in zip((stops - counts).tolist(), stops.tolist(), strict=True):
+        if stop > start:
+            yield Batch._make(values[start:stop] for values in batch)
+        else:
+            yield padding_batch(items)
+
+
 def bytes_per_pair(items: ItemType) -> int:
     """Bytes of one row of a batch's `a` and `b`."""
     if items.kind == "image":
@@ -69,7 +86,7 @@ def bytes_per_pair(items: ItemType) -> int:
 def take_rows(group: RowGroup, rows: Rows) -> RowGroup:
     """Some rows of a row group, in the order asked for."""
     a, b = (
-        items.take(pa.array(rows)) if isinstance(items, pa.Array) else items[rows]
+        items.take(pa.array(rows)) if isinstance(items, pa.Array) else items.take(rows, axis=0)
         for items in (group.a, group.b)
     )
     return RowGroup(a=a, b=b, label=group.label[rows], weight=group.weight[rows])
@@ -88,10 +105,13 @@ def join_parts(parts: list[RowGroup], order: Rows, rows: Rows, alphabet: str) ->
     if isinstance(parts[0].a, pa.Array):
         # Both sides at once: what a call costs is paid once.
         texts = pa.concat_arrays([p.a for p in parts] + [p.b for p in parts])
-        ids, num_cut = encode_and_count_cut(texts, alphabet)
-        a, b = ids[order], ids[order + len(order)]
+        in_order = texts.take(pa.array(np.concatenate([order, order + len(order)])))
+        ids, num_cut = encode_and_count_cut(in_order, alphabet)
+        a, b = ids[: len(order)], ids[len(order) :]
     else:
-        a, b = (np.concatenate([getattr(p, side) for p in parts])[order] for side in "ab")
+        a, b = (
+            np.concatenate([getattr(p, side) for p in parts]).take(order, axis=0) for side in "ab"
+        )
     label = np.concatenate([part.label for part in parts])[order]
     weight = np.concatenate([part.weight for part in parts])[order]
     return Batch(a=a, b=b, label=label[:, None], weight=weight, rows=rows), num_cut

@@ -62,11 +62,14 @@ class Window(NamedTuple):
 
 
 class StepRows(NamedTuple):
-    """What one rank reads for one global step."""
+    """What one rank reads for one global step, or for several in a row."""
 
     step: int
+    """The first global step."""
     rows: Rows
-    """Rows of the dataset, in the order of their positions in the global batch."""
+    """Rows of the dataset, in the order of their positions in the epoch."""
+    counts: Rows
+    """How many of them are each step's, shape `(steps,)`."""
     finished: Rows
     """First row of each piece that this rank's windows have let go of; a reader drops these."""
 
@@ -211,12 +214,13 @@ class EpochPlan:
         return next(self.iter_steps(rank=rank, size=size, start_step=step)).rows
 
     def iter_steps(
-        self, *, rank: int = 0, size: int = 1, start_step: int = 0
+        self, *, rank: int = 0, size: int = 1, start_step: int = 0, steps_at_once: int = 1
     ) -> Iterator[StepRows]:
-        """Yields what `rank` of `size` reads in each global step from `start_step` on.
+        """Yields what `rank` of `size` reads in the global steps from `start_step` on.
 
         Starting costs one window per stream, wherever it is. Besides the plan a rank holds 8 bytes
-        for each row of its streams' current windows.
+        for each row of its streams' current windows. What a stream costs is paid once for all
+        `steps_at_once`; the rows are the same.
 
         Raises:
             ValueError: where there are more ranks than streams, or no such step.
@@ -227,17 +231,20 @@ class EpochPlan:
                 f"Received: start_step={start_step}."
             )
         streams = streams_of_rank(self.num_streams, rank=rank, size=size)
-        return self._iter_steps(streams, start_step)
+        return self._iter_steps(streams, start_step, steps_at_once)
 
-    def _iter_steps(self, streams: range, start_step: int) -> Iterator[StepRows]:
+    def _iter_steps(
+        self, streams: range, start_step: int, steps_at_once: int
+    ) -> Iterator[StepRows]:
         cursors = [_StreamCursor(self, j, self.first_item(j, start_step)) for j in streams]
         # Two streams may hold parts of one piece: it is finished when the last one lets it go.
         holders = Counter(piece for cursor in cursors for piece in cursor.pieces)
-        for step in range(start_step, self.num_steps):
-            rows, positions, finished = [], [], []
+        for step in range(start_step, self.num_steps, steps_at_once):
+            after = min(step + steps_at_once, self.num_steps)
+            rows, positions_of_streams, finished = [], [], []
             for stream, cursor in zip(streams, cursors, strict=True):
-                item, stop = cursor.item, self.first_item(stream, step + 1)
-                positions.append(np.arange(item, stop) * self.num_streams + stream)
+                item, stop = cursor.item, self.first_item(stream, after)
+                positions_of_streams.append(np.arange(item, stop) * self.num_streams + stream)
                 while cursor.item < stop:
                     if cursor.is_at_end_of_window:
                         left = cursor.pieces
@@ -246,10 +253,11 @@ class EpochPlan:
                         holders.subtract(left)
                         finished += [piece for piece in left if not holders[piece]]
                     rows.append(cursor.take(stop))
-            order = np.argsort(np.concatenate(positions))
+            positions = np.concatenate(positions_of_streams)
             yield StepRows(
                 step,
-                np.concatenate([*rows, np.empty(0, np.int64)])[order],
+                np.concatenate([*rows, np.empty(0, np.int64)])[np.argsort(positions)],
+                np.bincount(positions // self.batch_size - step, minlength=after - step),
                 np.array(finished, np.int64),
             )
 

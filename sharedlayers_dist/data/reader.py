@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from sharedlayers_dist.data.batch import (
     bytes_per_pair,
     join_parts,
     padding_batch,
+    split_steps,
     take_rows,
 )
 from sharedlayers_dist.data.index import DatasetIndex
@@ -26,7 +27,6 @@ from sharedlayers_dist.data.row_groups import OnBadRow, RowGroup, RowGroupLoader
 from sharedlayers_dist.world import World
 
 _LOADING_THREADS = 4
-_MOST_ROWS_AT_ONCE = 2048
 _MOST_BYTES_AT_ONCE = 1 << 24
 
 
@@ -68,10 +68,10 @@ class Reader(Protocol):
 class PairReader:
     """Reads one rank's share of each global batch; the plan gives the order.
 
-    Batches are made in a background thread, `batches_ahead` before they are needed; row groups are
-    read by a few more threads and kept while a window of the plan holds them. In memory are, at
-    most, `window` row groups for each of this rank's streams, those of the next `4 *
-    batches_ahead` steps, and as many batches (fewer of large ones: 16 MiB are made at once).
+    Batches are made in a background thread, those of several steps at once, and handed out
+    `batches_ahead` before they are needed; row groups are read by a few more threads and kept while
+    a window of the plan holds them. In memory are, at most, `window` row groups for each of this
+    rank's streams, those of the next `2 * rows_at_once` rows, and as many rows of batches.
 
     Args:
         index: The dataset, or several.
@@ -88,6 +88,8 @@ class PairReader:
         on_bad_row: `error`, or `skip` to make rows of label -1 and weight 0 of bad ones: they keep
             their place, so that the steps and the order of all others stay the same.
         batches_ahead: Batches that wait for the consumer at most.
+        rows_at_once: Rows of this rank that are made at once at most (16 MiB of large ones, and
+            one step at least): what row groups and steps cost is paid once for all of them.
 
     Raises:
         ValueError: for more ranks than streams, or a number out of its range.
@@ -107,6 +109,7 @@ class PairReader:
         run_length: int | None = None,
         on_bad_row: OnBadRow = "error",
         batches_ahead: int = 4,
+        rows_at_once: int = 8192,
     ) -> None:
         if batches_ahead < 1:
             raise ValueError(
@@ -122,6 +125,7 @@ class PairReader:
         self.window = window
         self.run_length = run_length
         self.batches_ahead = batches_ahead
+        self.rows_at_once = rows_at_once
         self._loaders = [RowGroupLoader(part, on_bad_row=on_bad_row) for part in index.parts]
         self._first_groups = np.cumsum([0] + [part.row_counts.size for part in index.parts])
         self.wait_seconds = 0.0
@@ -171,48 +175,68 @@ class PairReader:
             ValueError: here, where there is no such step; from the iterator, for data that
                 cannot be used.
         """
-        steps = self.plan(epoch).iter_steps(
-            rank=self.world.rank, size=self.world.size, start_step=start_step
-        )
-        return AheadIterator(
-            lambda: self._make_batches(steps), depth=self.batches_ahead, on_wait=self._add_wait
+        rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
+        steps_at_once = max(1, rows * self.world.size // self.batch_size)
+        steps = self._plan_steps(epoch, start_step, steps_at_once)
+
+        def make() -> Generator[Batch, None, None]:
+            with closing(self._read(steps)) as stretches:
+                for counts, batch in stretches:
+                    yield from split_steps(batch, counts, self.index)
+
+        return AheadIterator(make, depth=self.batches_ahead, on_wait=self._add_wait)
+
+    def stretches(self, epoch: int, start_step: int, steps_at_once: int) -> AheadIterator[Batch]:
+        """Like `batches`, but the rows of `steps_at_once` steps end to end, without padding.
+
+        One stretch waits for the consumer at most, and another is in the making.
+        """
+        steps = self._plan_steps(epoch, start_step, steps_at_once)
+
+        def make() -> Generator[Batch, None, None]:
+            with closing(self._read(steps)) as stretches:
+                for _, batch in stretches:
+                    yield batch
+
+        return AheadIterator(make, depth=1, on_wait=self._add_wait)
+
+    def _plan_steps(self, epoch: int, start_step: int, steps_at_once: int) -> Iterator[StepRows]:
+        return self.plan(epoch).iter_steps(
+            rank=self.world.rank,
+            size=self.world.size,
+            start_step=start_step,
+            steps_at_once=steps_at_once,
         )
 
     def _add_wait(self, seconds: float) -> None:
         self.wait_seconds += seconds
 
-    def _make_batches(self, steps: Iterator[StepRows]) -> Generator[Batch, None, None]:
-        """Makes the batches of a few steps at a time: what each row group costs is paid once."""
+    def _read(self, steps: Iterator[StepRows]) -> Generator[tuple[Rows, Batch], None, None]:
+        """Makes the rows of each of `steps`; gives how many each step has, and all end to end."""
         pool = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="sharedlayers-row-groups")
         cache: dict[int, Future[RowGroup]] = {}
 
-        def plan_next() -> tuple[list[StepRows], set[int]]:
-            planned = list(islice(steps, self._steps_at_once))
-            needed = {group for step in planned for group in self._groups_of(step.rows).tolist()}
+        def plan_next() -> tuple[StepRows | None, set[int]]:
+            planned = next(steps, None)
+            needed = set() if planned is None else set(self._groups_of(planned.rows).tolist())
             for group in sorted(needed - cache.keys()):
                 cache[group] = pool.submit(self._load, group)
             return planned, needed
 
         try:
             planned, _ = plan_next()
-            while planned:
-                upcoming, needed = plan_next()  # Its row groups load while these batches are made.
-                yield from self._split(self._gather(planned, cache), planned)
-                for step in planned:
-                    # Several pieces of a mixture may lie in one row group.
-                    for group in set(self._groups_of(step.finished).tolist()) - needed:
-                        cache.pop(group, None)
+            while planned is not None:
+                upcoming, needed = plan_next()  # Its row groups load while these rows are made.
+                yield planned.counts, self._gather(planned.rows, cache)
+                # Several pieces of a mixture may lie in one row group.
+                for group in set(self._groups_of(planned.finished).tolist()) - needed:
+                    cache.pop(group, None)
                 planned = upcoming
         except Exception as e:
             self.error = e
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-    @property
-    def _steps_at_once(self) -> int:
-        rows = min(_MOST_ROWS_AT_ONCE, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
-        return int(np.clip(rows * self.world.size // self.batch_size, 1, 2 * self.batches_ahead))
 
     def _load(self, group: int) -> RowGroup:
         part = int(np.searchsorted(self._first_groups, group, side="right")) - 1
@@ -224,11 +248,9 @@ class PairReader:
     def _groups_of(self, rows: Rows) -> Rows:
         return np.searchsorted(self.index.row_starts, rows, side="right") - 1
 
-    def _gather(self, steps: list[StepRows], cache: dict[int, Future[RowGroup]]) -> Batch:
-        """The rows of several steps, end to end."""
-        rows = np.concatenate([step.rows for step in steps])
+    def _gather(self, rows: Rows, cache: dict[int, Future[RowGroup]]) -> Batch:
         if rows.size == 0:
-            return padding_batch(self.index)
+            return Batch._make(values[:0] for values in padding_batch(self.index))
         group_of_row = self._groups_of(rows)
         by_group = np.argsort(group_of_row, kind="stable")
         groups, first = np.unique(group_of_row[by_group], return_index=True)
@@ -240,13 +262,3 @@ class PairReader:
         self.num_cut_texts += num_cut
         self.num_bad_rows += int(np.count_nonzero(batch.label < 0))
         return batch
-
-    def _split(self, batch: Batch, steps: list[StepRows]) -> Iterator[Batch]:
-        start = 0
-        for step in steps:
-            stop = start + step.rows.size
-            if stop > start:
-                yield Batch._make(values[start:stop] for values in batch)
-            else:
-                yield padding_batch(self.index)
-            start = stop

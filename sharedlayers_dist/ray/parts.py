@@ -50,38 +50,31 @@ class TrainerParts:
         """The parts of this trainer."""
         return range(self.world.rank, self.num_parts, self.world.size)
 
-    def part_of_rows(self, step: int, num_pairs: int) -> NDArray[np.int64]:
-        """For each row of this trainer's batch, the index in `parts` of the one that has it.
+    def positions(self, first_step: int, num_pairs: int) -> NDArray[np.int64]:
+        """Positions in the epoch of this trainer's pairs of a few steps, shape `(own pairs,)`.
 
         Args:
-            step: Global step in the epoch.
-            num_pairs: Pairs of that global batch, over all trainers.
+            first_step: The first global step.
+            num_pairs: Pairs of all these steps, over all trainers.
         """
-        positions = np.arange(num_pairs) + step * self.batch_size
-        parts = positions % self.num_streams % self.num_parts
-        return parts[parts % self.world.size == self.world.rank] // self.world.size
+        positions = np.arange(num_pairs) + first_step * self.batch_size
+        return positions[positions % self.num_streams % self.world.size == self.world.rank]
 
-    def join(self, batches: Sequence[Batch], step: int, num_pairs: int) -> Batch:
-        """This trainer's batch, from what its parts have of it.
-
-        A part without a row gives a padding row, which is left out unless no part has a row.
+    def join(self, batches: Sequence[Batch], positions: NDArray[np.int64]) -> Batch:
+        """This trainer's pairs at `positions`, from what its parts have of them.
 
         Args:
-            batches: One for each of `parts`.
-            step: Global step in the epoch.
-            num_pairs: Pairs of that global batch, over all trainers.
+            batches: The pairs of each of `parts`, in their order and without padding.
+            positions: The places of all these pairs in the epoch, ascending, shape `(pairs,)`.
         """
         if len(batches) == 1:
             return batches[0]
-        part_of_rows = self.part_of_rows(step, num_pairs)
-        if part_of_rows.size == 0:
-            return batches[0]
+        part_of_pair = positions % self.num_streams % self.num_parts // self.world.size
         joined = Batch._make(
-            np.empty((part_of_rows.size, *values.shape[1:]), values.dtype) for values in batches[0]
+            np.empty((positions.size, *values.shape[1:]), values.dtype) for values in batches[0]
         )
         for index, batch in enumerate(batches):
-            places = np.flatnonzero(part_of_rows == index)
-            if places.size:
-                for whole, values in zip(joined, batch, strict=True):
-                    whole[places] = values
+            places = np.flatnonzero(part_of_pair == index)
+            for whole, values in zip(joined, batch, strict=True):
+                whole[places] = values
         return joined

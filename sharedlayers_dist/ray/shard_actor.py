@@ -28,15 +28,16 @@ class Request(NamedTuple):
     step: int
     """The first global step asked for."""
     num_steps: int
+    """Steps asked for; fewer are read at the end of the epoch."""
 
 
 class Chunk(NamedTuple):
     """What an actor has read for one request."""
 
-    batches: list[Batch]
-    """The part's rows of each step; fewer than asked for where reading failed."""
+    batch: Batch | None
+    """The part's rows of all steps, end to end, without padding; None where reading failed."""
     error: Exception | None
-    """What reading failed with, after these batches."""
+    """What reading failed with."""
     num_cut_texts: int
     """Texts that lost their beginning, among those encoded since the part's last chunk."""
     problems: list[str]
@@ -96,33 +97,33 @@ class _OpenPart:
 
     def __init__(self, reader: PairReader) -> None:
         self._reader = reader
-        self._batches: AheadIterator[Batch] | None = None
-        self._place = (-1, -1)
+        self._stretches: AheadIterator[Batch] | None = None
+        self._place = (-1, -1, -1)
         self._num_cut_told = 0
         self.last_used = time.monotonic()
 
     def read(self, request: Request, node: str) -> Chunk:
         """Reads what is asked for, from where the part stands if it can."""
-        if self._batches is None or self._place != (request.epoch, request.step):
+        place = (request.epoch, request.step, request.num_steps)
+        if self._stretches is None or self._place != place:
             self.close()
-            self._batches = self._reader.batches(request.epoch, request.step)
-        batches: list[Batch] = []
+            self._stretches = self._reader.stretches(*place)
+        batch: Batch | None = None
         error: Exception | None = None
         try:
-            while len(batches) < request.num_steps:
-                batches.append(next(self._batches))
-        except Exception as e:  # Whatever it is, it is the trainer's to raise, after the batches.
+            batch = next(self._stretches)
+        except Exception as e:  # Whatever it is, it is the trainer's to raise.
             error = e
             self.close()
-        self._place = (request.epoch, request.step + len(batches))
+        self._place = (request.epoch, request.step + request.num_steps, request.num_steps)
         num_cut = self._reader.num_cut_texts
-        chunk = Chunk(batches, error, num_cut - self._num_cut_told, self._reader.problems, node)
+        chunk = Chunk(batch, error, num_cut - self._num_cut_told, self._reader.problems, node)
         self._num_cut_told = num_cut
         self.last_used = time.monotonic()
         return chunk
 
     def close(self) -> None:
         """Ends the reading ahead."""
-        if self._batches is not None:
-            self._batches.close()
-            self._batches = None
+        if self._stretches is not None:
+            self._stretches.close()
+            self._stretches = None

@@ -16,15 +16,15 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from sharedlayers_dist.data import Batch
 from sharedlayers_dist.data.ahead import AheadIterator
-from sharedlayers_dist.data.batch import ItemType, bytes_per_pair
+from sharedlayers_dist.data.batch import ItemType, bytes_per_pair, split_steps
 from sharedlayers_dist.ray.parts import TrainerParts, count_parts
 from sharedlayers_dist.ray.shard_actor import Chunk, Request, ShardActor
 from sharedlayers_dist.train.sources import MakeReader, OpenReader
 from sharedlayers_dist.world import World
 
-_MOST_ROWS_AT_ONCE = 2048
-_MOST_BYTES_AT_ONCE = 1 << 23
+_MOST_BYTES_AT_ONCE = 1 << 25
 _REQUESTS_AHEAD = 2
+_BATCHES_AHEAD = 4
 _SECONDS_BETWEEN_PINGS = 5.0
 _SECONDS_WITHOUT_ANSWER = 30.0
 
@@ -68,14 +68,14 @@ def open_on_actors(actors: Sequence[Any]) -> OpenReader:
 class ShardReader:
     """One trainer's share of the batches, read by shard actors; see `data.Reader`.
 
-    The batches are those that `make(world)` reads itself, row for row. Each is put together from
-    the parts that several actors have of it; what a single part has comes as it lies in Ray's
+    The batches are those that `make(world)` reads itself, row for row. They are put together from
+    the parts that several actors have of them; what a single part has comes as it lies in Ray's
     object store, in arrays that cannot be written to.
 
-    For each of its parts the trainer has two requests under way, of a few steps each (up to
-    `2 * batches_ahead`, fewer of large batches: 2,048 rows or 8 MiB), and asks for more when it
-    takes up what has come: actors get no further ahead than that. An iterator that is closed early
-    drops what is under way.
+    For each of its parts the trainer has two requests under way, of many steps each, since each
+    costs a millisecond or two, and asks for more when it takes up what has come: actors get no
+    further ahead than that, and the two requests for which they read before they are asked. An
+    iterator that is closed early drops what is under way.
 
     `num_bad_rows` counts the rows of the batches given, each once. `num_cut_texts` counts texts
     when they are encoded, as `PairReader` does: those that were encoded ahead are counted again if
@@ -85,14 +85,15 @@ class ShardReader:
         actors: The run's shard actors, in the same order on every trainer.
         make: Makes the reader of one part; is sent to the actors.
         world: Which trainer this is.
-        batches_ahead: Half of the most batches of a request.
+        rows_at_once: This trainer's rows that are asked for at once at most, from all its parts
+            (32 MiB of large ones, and one step at least).
 
     Raises:
         ValueError: for more trainers than streams.
     """
 
     def __init__(
-        self, actors: Sequence[Any], make: MakeReader, world: World, *, batches_ahead: int = 4
+        self, actors: Sequence[Any], make: MakeReader, world: World, *, rows_at_once: int = 16_384
     ) -> None:
         self._plan_only = make(world)  # Reads nothing until it is iterated.
         self._actors = actors
@@ -106,10 +107,8 @@ class ShardReader:
             num_streams=num_streams,
             batch_size=batch_size,
         )
-        rows = min(_MOST_ROWS_AT_ONCE, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
-        self._steps_per_request = int(
-            np.clip(rows * self._share.num_parts // batch_size, 1, 2 * batches_ahead)
-        )
+        rows = min(rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
+        self._steps_per_request = max(1, rows * world.size // batch_size)
         self._nodes = ["unknown, it has never answered"] * len(actors)
         self._problems: dict[str, None] = {}
         self.wait_seconds = 0.0
@@ -150,7 +149,9 @@ class ShardReader:
         """
         self._plan_only.plan(epoch).iter_steps(start_step=start_step)  # Raises now.
         return AheadIterator(
-            lambda: self._fetch(epoch, start_step), depth=1, on_wait=self._add_wait
+            lambda: self._fetch(epoch, start_step),
+            depth=_BATCHES_AHEAD,
+            on_wait=self._add_wait,
         )
 
     def _add_wait(self, seconds: float) -> None:
@@ -162,13 +163,13 @@ class ShardReader:
         try:
             while under_way:
                 step, references = under_way[0]
-                chunks = [
+                received = [
                     self._receive(part, reference)
                     for part, reference in zip(self._share.parts, references, strict=True)
                 ]
                 under_way.popleft()
                 under_way.extend(self._ask(epoch, step) for step in islice(starts, 1))
-                yield from self._join(step, chunks)
+                yield from self._join(step, received)
         except Exception as e:
             self.error = e
             raise
@@ -177,9 +178,8 @@ class ShardReader:
         return part % len(self._actors)
 
     def _ask(self, epoch: int, step: int) -> tuple[int, list[ray.ObjectRef]]:
-        """Asks for a few steps from `step` on, each part from its actor."""
-        num_steps = min(self._steps_per_request, self.steps_per_epoch - step)
-        num_parts = self._share.num_parts
+        """Asks for the steps from `step` on, each part from its actor."""
+        num_parts, num_steps = self._share.num_parts, self._steps_per_request
         return step, [
             self._actors[self._actor_of_part(part)].read.remote(
                 Request(self._key, part, num_parts, epoch, step, num_steps), self._make
@@ -187,8 +187,12 @@ class ShardReader:
             for part in self._share.parts
         ]
 
-    def _receive(self, part: int, reference: ray.ObjectRef) -> Chunk:
-        """Waits for a part's batches as long as its actor is there, or may come back."""
+    def _receive(self, part: int, reference: ray.ObjectRef) -> Batch:
+        """Waits for a part's pairs as long as its actor is there, or may come back.
+
+        Raises:
+            Exception: what the actor failed with.
+        """
         actor = self._actor_of_part(part)
         last_answer = time.monotonic()
         try:
@@ -205,7 +209,9 @@ class ShardReader:
         self._nodes[actor] = chunk.node
         self._problems |= dict.fromkeys(chunk.problems)
         self.num_cut_texts += chunk.num_cut_texts
-        return chunk
+        if chunk.batch is None:
+            raise chunk.error or RuntimeError("A shard actor has sent nothing.")
+        return chunk.batch
 
     def _lost(self, actor: int) -> RuntimeError:
         return RuntimeError(
@@ -216,19 +222,15 @@ class ShardReader:
             "lets the actors share those of the workers."
         )
 
-    def _join(self, first: int, chunks: Sequence[Chunk]) -> Generator[Batch, None, None]:
-        """The batches of the steps from `first` on, up to the first that a part has failed at."""
-        num_steps = min(self._steps_per_request, self.steps_per_epoch - first)
-        for number in range(num_steps):
-            for chunk in chunks:
-                if number == len(chunk.batches) and chunk.error is not None:
-                    raise chunk.error
-            step = first + number
-            batch = self._share.join(
-                [chunk.batches[number] for chunk in chunks], step, self.pairs_of_step(step)
-            )
-            self.num_bad_rows += int(np.count_nonzero((batch.label[:, 0] < 0) & (batch.rows >= 0)))
-            yield batch
+    def _join(self, first: int, batches: Sequence[Batch]) -> Generator[Batch, None, None]:
+        """The batches of the steps from `first` on, from what each part has of them."""
+        after = min(first + self._steps_per_request, self.steps_per_epoch)
+        num_pairs = sum(self.pairs_of_step(step) for step in range(first, after))
+        positions = self._share.positions(first, num_pairs)
+        steps = positions // self._share.batch_size - first
+        joined = self._share.join(batches, positions)
+        self.num_bad_rows += int(np.count_nonzero(joined.label < 0))
+        yield from split_steps(joined, np.bincount(steps, minlength=after - first), self.index)
 
 
 def _answers(actor: Any, *, unless: ray.ObjectRef) -> bool:

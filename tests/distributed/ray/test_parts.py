@@ -45,8 +45,7 @@ def test_every_trainer_has_the_same_number_of_parts_and_every_part_a_stream(
 
 
 def batch_of(rows):
-    """A batch of which every array says which row is which; one padding row if there is none."""
-    rows = np.array(rows if len(rows) else [-1])
+    """A batch of which every array says which row is which."""
     item = np.repeat(rows[:, None], 3, axis=1)
     return Batch(a=item, b=-item, label=rows[:, None] / 2, weight=rows / 4, rows=rows)
 
@@ -61,12 +60,13 @@ def test_joined_parts_are_the_trainers_own_batch_row_for_row(plan, num_actors, s
         batch_size=plan.batch_size,
     )
     start = data.draw(st.integers(0, plan.num_steps))
-    of_parts = [
-        plan.iter_steps(rank=part, size=share.num_parts, start_step=start) for part in share.parts
-    ]
-    own = plan.iter_steps(rank=rank, size=size, start_step=start)
+    steps = {"start_step": start, "steps_at_once": data.draw(st.integers(1, 5))}
+    of_parts = [plan.iter_steps(rank=part, size=share.num_parts, **steps) for part in share.parts]
+    own = plan.iter_steps(rank=rank, size=size, **steps)
     for mine, *parts in zip(own, *of_parts, strict=True):
-        num_pairs = min(plan.batch_size, plan.num_rows - mine.step * plan.batch_size)
-        joined = share.join([batch_of(part.rows) for part in parts], mine.step, num_pairs)
+        first = mine.step * plan.batch_size
+        num_pairs = min(mine.counts.size * plan.batch_size, plan.num_rows - first)
+        positions = share.positions(mine.step, num_pairs)
+        joined = share.join([batch_of(part.rows) for part in parts], positions)
         for values, expected in zip(joined, batch_of(mine.rows), strict=True):
             assert values.tolist() == expected.tolist()

@@ -15,7 +15,7 @@ import ray
 from sharedlayers_dist import World
 from sharedlayers_dist.data import PairReader, index_dataset
 from sharedlayers_dist.data.ahead import AheadIterator
-from sharedlayers_dist.ray.shards import open_on_actors, start_shard_actors
+from sharedlayers_dist.ray.shards import ShardReader, open_on_actors, start_shard_actors
 from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"
@@ -65,6 +65,11 @@ def stop(actors):
         ray.kill(actor)
 
 
+def on_actors(actors, make, world, *, rows_at_once=32):
+    """Reads by actors, in more requests than so few pairs take by default."""
+    return ShardReader(actors, make, world, rows_at_once=rows_at_once)
+
+
 def assert_same(batches, expected):
     """Both are the same batches, in values and in types."""
     for batch, wanted in zip(batches, expected, strict=True):
@@ -82,11 +87,16 @@ def process_of(actor):
 @pytest.mark.parametrize("num_actors", [1, 2, 3, 5])
 def test_batches_are_those_of_reading_in_process(actors, texts, num_actors, num_trainers):
     # 210 pairs, so that 32, 100 and 11 leave a short last batch, in which a part may have no row.
-    for batch_size, epoch, start_step in ((32, 0, 0), (32, 1, 4), (100, 0, 2), (11, 2, 19)):
+    for batch_size, epoch, start_step, rows_at_once in (
+        (32, 0, 0, 1),
+        (32, 1, 4, 100),
+        (100, 0, 2, 500),
+        (11, 2, 1, 40),
+    ):
         make = partial(make_reader, pairs=texts, batch_size=batch_size)
         for rank in range(num_trainers):
             world = World(rank=rank, size=num_trainers)
-            reader = open_on_actors(actors[:num_actors])(make, world)
+            reader = on_actors(actors[:num_actors], make, world, rows_at_once=rows_at_once)
             own = make(world)
             assert reader.steps_per_epoch == own.steps_per_epoch
             assert reader.pairs_of_step(start_step) == own.pairs_of_step(start_step)
@@ -99,7 +109,7 @@ def test_images_keep_their_shape_and_type(actors, tmp_path, num_trainers):
         make_reader, pairs=write_dataset(tmp_path, ROW_COUNTS, image_table, shape=(3, 2, 1))
     )
     world = World(rank=num_trainers - 1, size=num_trainers)
-    reader = open_on_actors(actors[:3])(make, world)
+    reader = on_actors(actors[:3], make, world)
     assert reader.index.item_shape == (3, 2, 1)
     assert_same(reader.batches(0), make(world).batches(0))
 
@@ -108,23 +118,23 @@ def test_a_part_without_rows_gives_padding_only_where_no_part_has_any(actors, tm
     make = partial(make_reader, pairs=write_dataset(tmp_path, [[2]]), batch_size=8)
     for rank in range(2):
         world = World(rank=rank, size=2)
-        batches = list(open_on_actors(actors[:4])(make, world).batches(0))
+        batches = list(on_actors(actors[:4], make, world).batches(0))
         assert_same(batches, make(world).batches(0))
         assert [batch.rows.size for batch in batches] == [1]
     world = World(rank=2, size=3)
-    (padding,) = open_on_actors(actors[:3])(make, world).batches(0)
+    (padding,) = on_actors(actors[:3], make, world).batches(0)
     assert (padding.label.item(), padding.weight.item(), padding.rows.item()) == (-1, 0, -1)
 
 
 def test_more_actors_than_streams_leave_some_without_work(texts, actors):
     make = partial(make_reader, pairs=texts)
-    reader = open_on_actors(actors * 3)(make, World())
+    reader = on_actors(actors * 3, make, World())
     assert_same(reader.batches(0), make(World()).batches(0))
 
 
 def test_the_trainer_may_stop_and_go_on_anywhere(actors, texts):
     make = partial(make_reader, pairs=texts, batch_size=5)
-    reader, own = open_on_actors(actors[:2])(make, World()), make(World())
+    reader, own = on_actors(actors[:2], make, World()), make(World())
     for epoch, start_step, num_steps in ((0, 0, 3), (0, 3, 4), (0, 2, 1), (1, 41, 1), (0, 30, 12)):
         with reader.batches(epoch, start_step) as batches, own.batches(epoch, start_step) as wanted:
             assert_same(
@@ -133,7 +143,7 @@ def test_the_trainer_may_stop_and_go_on_anywhere(actors, texts):
 
 
 def test_there_is_no_step_after_the_last(actors, texts):
-    reader = open_on_actors(actors)(partial(make_reader, pairs=texts), World())
+    reader = on_actors(actors, partial(make_reader, pairs=texts), World())
     assert list(reader.batches(0, reader.steps_per_epoch)) == []
     with pytest.raises(ValueError, match="start_step=8"):
         reader.batches(0, 8)
@@ -141,7 +151,7 @@ def test_there_is_no_step_after_the_last(actors, texts):
 
 def test_more_trainers_than_streams_are_an_error(actors, texts):
     with pytest.raises(ValueError, match=f"num_streams={NUM_STREAMS}"):
-        open_on_actors(actors)(partial(make_reader, pairs=texts), World(rank=0, size=13))
+        on_actors(actors, partial(make_reader, pairs=texts), World(rank=0, size=13))
 
 
 def test_readers_and_trainers_share_actors(actors, texts, tmp_path):
@@ -149,7 +159,7 @@ def test_readers_and_trainers_share_actors(actors, texts, tmp_path):
     makes = [partial(make_reader, pairs=texts), partial(make_reader, pairs=other, shuffle=False)]
     worlds = [World(rank=rank, size=2) for rank in range(2)]
     pairs = [
-        (open_on_actors(actors[:1])(make, world).batches(0), make(world).batches(0))
+        (on_actors(actors[:1], make, world).batches(0), make(world).batches(0))
         for make in makes
         for world in worlds
     ]
@@ -170,18 +180,18 @@ def test_a_single_part_is_not_copied(actors, texts):
 
 
 class NotingReader(PairReader):
-    """Notes each batch that it gives in a file."""
+    """Notes each stretch that it gives in a file."""
 
-    def batches(self, epoch, start_step=0):
-        def note(batches):
-            with closing(batches):
-                for batch in batches:
+    def stretches(self, epoch, start_step, steps_at_once):
+        def note(stretches):
+            with closing(stretches):
+                for stretch in stretches:
                     with Path(self.noted).open("a") as file:
                         file.write("x")
-                    yield batch
+                    yield stretch
 
-        batches = super().batches(epoch, start_step)
-        return AheadIterator(lambda: note(batches), depth=1)
+        stretches = super().stretches(epoch, start_step, steps_at_once)
+        return AheadIterator(lambda: note(stretches), depth=1)
 
 
 def make_noting(world, *, noted, **options):
@@ -194,22 +204,22 @@ def make_noting(world, *, noted, **options):
 def test_actors_wait_for_a_trainer_that_takes_nothing(actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[100] * 20])
     noted = tmp_path / "noted"
-    reader = open_on_actors(actors[:1])(
-        partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4), World()
-    )
+    make = partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4)
+    reader = on_actors(actors[:1], make, World())
     with reader.batches(0) as batches:
+        num_given = 0
         for num_taken in (1, 30):
             for _ in range(num_taken):
                 next(batches)
+            num_given += num_taken
             time.sleep(2)
             # Requests of 8 steps: one taken up, two under way, and what the actor has in hand.
-            num_given = 1 if num_taken == 1 else 31
-            assert num_given < noted.stat().st_size <= num_given + 3 * 8 + 3
+            assert num_given / 8 < noted.stat().st_size <= num_given / 8 + 3 + 3
     assert reader.steps_per_epoch == 500
 
 
 def test_the_time_spent_waiting_is_counted(actors, texts):
-    reader = open_on_actors(actors[:1])(partial(make_reader, pairs=texts), World())
+    reader = on_actors(actors[:1], partial(make_reader, pairs=texts), World())
     assert reader.wait_seconds == 0
     list(reader.batches(0))
     assert reader.wait_seconds > 0
@@ -229,7 +239,7 @@ def test_bad_rows_are_skipped_and_counted(actors, tmp_path, num_actors):
     pairs = write_dataset(tmp_path, [[40], [60]])
     spoil(pairs)
     make = partial(make_reader, pairs=pairs, batch_size=8, on_bad_row="skip")
-    reader, own = open_on_actors(actors[:num_actors])(make, World()), make(World())
+    reader, own = on_actors(actors[:num_actors], make, World()), make(World())
     for epoch in range(2):
         assert_same(reader.batches(epoch), own.batches(epoch))
         assert reader.num_bad_rows == own.num_bad_rows == 2 * (epoch + 1)
@@ -244,7 +254,7 @@ def test_cut_texts_are_counted(actors, tmp_path, num_actors):
     texts = ["a" * 300 if row % 10 == 0 else "b" for row in range(50)]
     pq.write_table(with_column(text_table(50), "a", texts, "string"), pairs / "1.parquet")
     make = partial(make_reader, pairs=str(pairs), batch_size=2)
-    reader = open_on_actors(actors[:num_actors])(make, World())
+    reader = on_actors(actors[:num_actors], make, World())
     for epoch in range(2):
         list(reader.batches(epoch))
         assert reader.num_cut_texts == 5 * (epoch + 1)
@@ -255,7 +265,7 @@ def test_what_reading_fails_with_is_the_trainers_error(actors, tmp_path, num_act
     pairs = write_dataset(tmp_path, [[40], [60]])
     spoil(pairs)
     make = partial(make_reader, pairs=pairs, batch_size=8)
-    reader, own = open_on_actors(actors[:num_actors])(make, World()), make(World())
+    reader, own = on_actors(actors[:num_actors], make, World()), make(World())
     with pytest.raises(ValueError, match="row group 0, row 3") as wanted:
         list(own.batches(0))
     with pytest.raises(ValueError, match="row group 0, row 3") as raised:
@@ -273,7 +283,7 @@ def fail_to_make(world, *, pairs):
 
 
 def test_an_error_of_the_actor_itself_is_plain_too(actors, texts):
-    reader = open_on_actors(actors)(partial(fail_to_make, pairs=texts), World())
+    reader = on_actors(actors, partial(fail_to_make, pairs=texts), World())
     with pytest.raises(ValueError, match="cannot be made here") as raised:
         list(reader.batches(0))
     assert type(raised.value) is ValueError
@@ -284,7 +294,7 @@ def test_an_actor_killed_in_mid_epoch_leaves_the_order_as_it_is(own_actors, tmp_
     pairs = write_dataset(tmp_path, [[50] * 20])
     make = partial(make_reader, pairs=pairs, batch_size=4)
     worlds = [World(rank=rank, size=num_trainers) for rank in range(num_trainers)]
-    readers = [open_on_actors(own_actors)(make, world) for world in worlds]
+    readers = [on_actors(own_actors, make, world) for world in worlds]
     iterators = [reader.batches(0) for reader in readers]
     read = [[next(batches) for _ in range(20)] for batches in iterators]
     victim = process_of(own_actors[0])
@@ -300,7 +310,7 @@ def test_bad_rows_are_counted_once_though_an_actor_is_killed(own_actors, tmp_pat
     pairs = write_dataset(tmp_path, [[300], [300]])
     spoil(pairs)
     make = partial(make_reader, pairs=pairs, batch_size=4, on_bad_row="skip")
-    reader = open_on_actors(own_actors[:1])(make, World())
+    reader = on_actors(own_actors[:1], make, World())
     with reader.batches(0) as batches:
         for number, _ in enumerate(batches):
             if number % 50 == 10:
@@ -312,7 +322,7 @@ def test_bad_rows_are_counted_once_though_an_actor_is_killed(own_actors, tmp_pat
 def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path):
     pairs = write_dataset(tmp_path, [[50] * 20])
     actors = start_shard_actors(1, cpus=8)
-    reader = open_on_actors(actors)(partial(make_reader, pairs=pairs, batch_size=4), World())
+    reader = on_actors(actors, partial(make_reader, pairs=pairs, batch_size=4), World())
     with reader.batches(0) as batches:
         next(batches)
         # Another actor waits for a CPU, and takes it when this one dies.
@@ -327,7 +337,7 @@ def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path
 
 def test_an_actor_that_was_ended_for_good_is_an_error(own_actors, tmp_path):
     pairs = write_dataset(tmp_path, [[50] * 20])
-    reader = open_on_actors(own_actors)(partial(make_reader, pairs=pairs, batch_size=4), World())
+    reader = on_actors(own_actors, partial(make_reader, pairs=pairs, batch_size=4), World())
     with reader.batches(0) as batches:
         next(batches)
         ray.kill(own_actors[1])
@@ -338,12 +348,11 @@ def test_an_actor_that_was_ended_for_good_is_an_error(own_actors, tmp_path):
 def test_an_iterator_closed_early_has_read_no_more_than_was_under_way(actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[100] * 20])
     noted = tmp_path / "noted"
-    reader = open_on_actors(actors[:1])(
-        partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4), World()
-    )
+    make = partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4)
+    reader = on_actors(actors[:1], make, World())
     for _ in range(5):
         with reader.batches(0) as batches:
             next(batches)
     time.sleep(2)
-    # Requests of 8 steps: one taken up, two under way, and what the actor has in hand.
-    assert noted.stat().st_size <= 5 * (3 * 8 + 3)
+    # Of each: one request taken up, two under way, and what the actor has in hand.
+    assert noted.stat().st_size <= 5 * (3 + 3)

@@ -83,6 +83,24 @@ def test_a_start_in_mid_epoch_gives_what_skipping_gives(plan, size, data):
         assert [r.tolist() for r in late] == [r.tolist() for r in whole[rank][start:]]
 
 
+@given(plans(), st.sampled_from(RANKS), st.integers(2, 9), st.data())
+def test_several_steps_at_once_are_those_steps_end_to_end(plan, size, steps_at_once, data):
+    start = data.draw(st.integers(0, plan.num_steps))
+    rank = data.draw(st.integers(0, size - 1))
+    place = {"rank": rank, "size": size, "start_step": start}
+    at_once = list(plan.iter_steps(**place, steps_at_once=steps_at_once))
+    assert [s.step for s in at_once] == list(range(start, plan.num_steps, steps_at_once))
+    singly = list(plan.iter_steps(**place))
+    counts = [count for s in at_once for count in s.counts.tolist()]
+    assert counts == [s.rows.size for s in singly] == [count for s in singly for count in s.counts]
+    for name, in_order in (("rows", list), ("finished", sorted)):
+        at_once_and_singly = [
+            in_order(x for s in steps for x in getattr(s, name).tolist())
+            for steps in (at_once, singly)
+        ]
+        assert at_once_and_singly[0] == at_once_and_singly[1]
+
+
 @given(plans(), st.sampled_from(RANKS))
 @example(plan_epoch([7] * 200, seed=0, epoch=0, batch_size=24, num_streams=12, window=1), 1)
 @example(plan_epoch([7] * 200, seed=0, epoch=0, batch_size=5, num_streams=12, window=3), 2)

@@ -337,7 +337,7 @@ def test_row_groups_are_read_once_and_few_are_kept(tmp_path, monkeypatch, size, 
 
     monkeypatch.setattr(RowGroupLoader, "load", count)
     for rank in range(size):
-        options = {"num_streams": num_streams, "window": 2, "batches_ahead": 1}
+        options = {"num_streams": num_streams, "window": 2, "batches_ahead": 1, "rows_at_once": 16}
         for _ in open_reader(index, rank=rank, size=size, **options).batches(0):
             most = max(most, len(kept))
     assert set(loaded) == set(range(200))
