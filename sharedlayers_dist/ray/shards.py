@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from sharedlayers_dist.data import Batch
 from sharedlayers_dist.data.ahead import AheadIterator
 from sharedlayers_dist.data.batch import ItemType, bytes_per_pair, split_steps
+from sharedlayers_dist.data.permutation import Rows
 from sharedlayers_dist.ray.parts import TrainerParts, count_parts
 from sharedlayers_dist.ray.shard_actor import Chunk, Request, ShardActor
 from sharedlayers_dist.train.sources import MakeReader, OpenReader
@@ -72,12 +73,12 @@ class ShardReader:
     the parts that several actors have of them; what a single part has comes as it lies in Ray's
     object store, in arrays that cannot be written to.
 
-    For each of its parts the trainer has two requests under way, of many steps each, since each
-    costs a millisecond or two, and asks for more when it takes up what has come: actors get no
-    further ahead than that, and the two requests for which they read before they are asked. An
-    iterator that is closed early drops what is under way.
+    For each of its parts the trainer has two requests under way, of many steps each, since what a
+    request costs does not depend on its size, and asks for more when it takes up what has come.
+    Actors get no further ahead than two more, which they read before they are asked. An iterator
+    that is closed early drops what is under way.
 
-    `num_bad_rows` counts the rows of the batches given, each once. `num_cut_texts` counts texts
+    `num_bad_rows` counts rows when they come, each once. `num_cut_texts` counts texts
     when they are encoded, as `PairReader` does: those that were encoded ahead are counted again if
     they are read again, after an actor died or the iterator was closed early.
 
@@ -162,14 +163,10 @@ class ShardReader:
         under_way = deque(self._ask(epoch, step) for step in islice(starts, _REQUESTS_AHEAD))
         try:
             while under_way:
-                step, references = under_way[0]
-                received = [
-                    self._receive(part, reference)
-                    for part, reference in zip(self._share.parts, references, strict=True)
-                ]
-                under_way.popleft()
+                counts, joined = self._join(*under_way[0])
+                under_way.popleft()  # What was joined may leave the object store.
                 under_way.extend(self._ask(epoch, step) for step in islice(starts, 1))
-                yield from self._join(step, received)
+                yield from split_steps(joined, counts, self.index)
         except Exception as e:
             self.error = e
             raise
@@ -222,15 +219,19 @@ class ShardReader:
             "lets the actors share those of the workers."
         )
 
-    def _join(self, first: int, batches: Sequence[Batch]) -> Generator[Batch, None, None]:
-        """The batches of the steps from `first` on, from what each part has of them."""
+    def _join(self, first: int, references: Sequence[ray.ObjectRef]) -> tuple[Rows, Batch]:
+        """How many pairs each step from `first` on has, and all of them, end to end."""
+        received = [
+            self._receive(part, reference)
+            for part, reference in zip(self._share.parts, references, strict=True)
+        ]
         after = min(first + self._steps_per_request, self.steps_per_epoch)
         num_pairs = sum(self.pairs_of_step(step) for step in range(first, after))
         positions = self._share.positions(first, num_pairs)
-        steps = positions // self._share.batch_size - first
-        joined = self._share.join(batches, positions)
+        joined = self._share.join(received, positions)
         self.num_bad_rows += int(np.count_nonzero(joined.label < 0))
-        yield from split_steps(joined, np.bincount(steps, minlength=after - first), self.index)
+        steps = positions // self._share.batch_size - first
+        return np.bincount(steps, minlength=after - first), joined
 
 
 def _answers(actor: Any, *, unless: ray.ObjectRef) -> bool:

@@ -1,9 +1,11 @@
-"""A Ray cluster for the tests that need no dashboard; others start clusters of their own."""
+"""What the tests of Ray share: a cluster for those that need no dashboard, and a run to compare."""
 
 import pytest
 import ray
 
+from tests.distributed.hosts import skip_without_namespaces
 from tests.distributed.launcher import SAME_ARITHMETIC
+from tests.distributed.ray.undisturbed import train_undisturbed
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,12 @@ def ray_cluster(tmp_path_factory):
         )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Pairs, and what one process learns from them; runs on hosts of a test's own go here too."""
+    skip_without_namespaces()
+    folder = tmp_path_factory.mktemp("hosts")
+    train_undisturbed(folder)
+    return folder

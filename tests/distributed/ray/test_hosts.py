@@ -1,24 +1,26 @@
 """Runs on clusters of several hosts that lose workers, hosts and links, and gain hosts."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.distributed.hosts import Host, Network, skip_without_namespaces
-from tests.distributed.launcher import run_ranks
-from tests.distributed.pairs import write_text_pairs
-from tests.distributed.test_training import assert_same_tensors
+from tests.distributed.hosts import Host, Network
+from tests.distributed.ray import undisturbed
+from tests.distributed.ray.undisturbed import assert_undisturbed
 
-LOCAL_WORKER = "tests.distributed.workers.training"
 DRIVER = "tests.distributed.workers.on_hosts"
 BIN = Path(sys.executable).parent
 PORT = 6379
 OBJECT_STORE_BYTES = 100 << 20
+
+make_options = partial(undisturbed.make_options, launcher="ray")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -77,32 +79,11 @@ def places_of_group(group: int, num_ranks: int, process, folder: Path, *, within
     return [json.loads(note.read_text()) for note in notes]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Pairs, and what one process learns from them."""
-    skip_without_namespaces()
-    folder = tmp_path_factory.mktemp("hosts")
-    write_text_pairs(folder / "train", 50)
-    run_ranks(LOCAL_WORKER, 1, json.dumps(make_options(folder, "one", launcher="local")))
-    return folder
-
-
-def make_options(folder: Path, name: str, **options) -> dict:
-    return {
-        "pairs": str(folder / "train"),
-        "output": str(folder / name),
-        "epochs": 2,
-        "batch_size": 12,
-        "learning_rate": 0.01,
-        "head": "absolute_difference",
-        "checkpoint_every": 2,
-        "launcher": "ray",
-    } | options
-
-
-def assert_undisturbed(folder: Path, name: str) -> None:
-    for part in ("model", "optimizer", "metrics"):
-        assert_same_tensors(folder / name, folder / "one", part)
+def assert_grown(log: Path) -> None:
+    """The run's last group had two ranks, and went on from where one rank had come to."""
+    groups = re.findall(r"over (\d) rank\(s\)(, going on after step [^0].*)?", log.read_text())
+    assert [int(num_ranks) for num_ranks, _ in groups] == [2, 1, 2], log.read_text()
+    assert all(goes_on for _, goes_on in groups[1:])
 
 
 def test_a_killed_worker_and_a_cut_link_are_survived(folder, tmp_path):
@@ -132,6 +113,7 @@ def test_an_elastic_run_loses_a_host_and_gains_one(folder, tmp_path):
             start_ray(network.add("gamma"), hosts["alpha"])
             process.wait(timeout=200)
         assert process.returncode == 0, log.read_text()
+        assert_grown(log)
     assert_undisturbed(folder, "elastic")
 
 

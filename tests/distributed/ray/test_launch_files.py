@@ -1,9 +1,8 @@
-"""The files that start clusters: as their schemas want them, and tried on hosts of a test's own."""
+"""The files that start clusters: as their schemas want them; `horovodrun` and Slurm on hosts."""
 
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,13 +11,11 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.distributed.hosts import Host, Network, make_ssh_key, skip_without_namespaces
-from tests.distributed.launcher import REPOSITORY, run_ranks
-from tests.distributed.pairs import write_text_pairs
-from tests.distributed.test_training import assert_same_tensors
+from tests.distributed.hosts import Host, Network, make_ssh_key
+from tests.distributed.launcher import REPOSITORY
+from tests.distributed.ray.undisturbed import as_arguments, assert_undisturbed, make_options
 
 LAUNCH = REPOSITORY / "launch"
-BIN = Path(sys.executable).parent
 
 
 def read_yaml(name: str):
@@ -59,115 +56,15 @@ def test_hosts_that_cannot_be_read_are_refused(hosts):
     assert f"must be given as HOST:RANKS,... Received: '{hosts}'" in ended.stderr
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Pairs, and what one process learns from them."""
-    skip_without_namespaces()
-    if not (shutil.which("sshd") and shutil.which("rsync")):
-        pytest.skip("Clusters over ssh take sshd and rsync (Debian: openssh-server, rsync).")
-    folder = tmp_path_factory.mktemp("launch")
-    write_text_pairs(folder / "train", 50)
-    run_ranks("sharedlayers_dist", 1, "train", *make_options(folder, "one"))
-    return folder
-
-
-def make_options(folder: Path, name: str, *, epochs: int = 2) -> list[str]:
-    return [
-        f"--pairs={folder / 'train'}",
-        f"--output={folder / name}",
-        f"--epochs={epochs}",
-        "--batch-size=12",
-        "--learning-rate=0.01",
-        "--head=absolute_difference",
-    ]
-
-
-def assert_undisturbed(folder: Path, name: str) -> None:
-    for part in ("model", "optimizer", "metrics"):
-        assert_same_tensors(folder / name, folder / "one", part)
-
-
-def processes_of_ray(host: Host) -> str:
-    return host.run(["sh", "-c", "ps -C raylet,gcs_server -o args= || true"])
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_ray_up_submit_and_down_over_ssh(folder, tmp_path):
-    """Two machines with one home, and a third that only drives them."""
-    home = tmp_path / "home"
-    (home / "sharedlayers_dist").mkdir(parents=True)
-    for name in ("launch", "sharedlayers_dist", "setup.py", "README.md"):
-        command = ["cp", "-r", REPOSITORY / name, home / "sharedlayers_dist"]
-        subprocess.run(command, check=True)
-    # The hosts reach no package registry, so the one set-up of both is made from here.
-    subprocess.run([home / "sharedlayers_dist" / "launch" / "setup.sh"], check=True)
-    with Network(tmp_path) as network:
-        alpha, beta = (network.add(name, home=home) for name in ("alpha", "beta"))
-        laptop = network.add("laptop")
-        key = laptop.home / "key"
-        make_ssh_key(key)
-        for host in (alpha, beta):
-            host.start_sshd(key)
-        laptop.run([BIN / "ray", "get-auth-token", "--generate"])
-        token = (laptop.home / ".ray" / "auth_token").read_text()
-        config = read_yaml("cluster-local.yaml")
-        config["provider"] |= {"head_ip": alpha.address, "worker_ips": [beta.address]}
-        config["auth"] = {"ssh_user": "root", "ssh_private_key": str(key)}
-        file = tmp_path / "cluster.yaml"
-        file.write_text(yaml.safe_dump(config))
-        environment = {"PATH": f"{BIN}:/usr/bin:/bin:/usr/sbin", "RAY_USAGE_STATS_ENABLED": "0"}
-
-        def ray(*arguments: object, timeout: float = 240) -> str:
-            return laptop.run([BIN / "ray", *arguments], env=environment, timeout=timeout)
-
-        ray("up", "--yes", file)
-        script = LAUNCH / "ray_train.py"
-        shown = ray(
-            *("submit", file, script, "--", *make_options(folder, "submitted")),
-            # A worker takes the two CPUs of a host; the second host is started after the first.
-            *("--num-workers=2", "--cpus-per-worker=2", "--placement-seconds=150"),
-        )
-        assert "over 2 rank(s)" in shown
-        assert_undisturbed(folder, "submitted")
-        assert token not in shown
-        for path in (folder / "submitted").rglob("*"):
-            assert path.is_dir() or token.encode() not in path.read_bytes()
-        shown = alpha.run(
-            [
-                *(BIN / "ray", "job", "submit", "--address=http://127.0.0.1:8265"),
-                *("--working-dir=.", "--", "python", "launch/ray_train.py"),
-                *(*make_options(folder, "job"), "--num-workers=2", "--cpus-per-worker=2"),
-            ],
-            env=environment | {"RAY_AUTH_MODE": "token"},
-            timeout=240,
-        )
-        assert "over 2 rank(s)" in shown
-        assert_undisturbed(folder, "job")
-        assert "without its token" in beta.run(
-            [
-                BIN / "python",
-                "-c",
-                "import ray\n"
-                f"try: ray.init('{alpha.address}:6379', logging_level='ERROR')\n"
-                "except Exception: print('nobody joins without its token')\n",
-            ],
-            env={"RAY_AUTH_MODE": "disabled"},
-        )
-        assert processes_of_ray(alpha) != ""
-        assert processes_of_ray(beta) != ""
-        ray("down", "--yes", file)
-        assert processes_of_ray(alpha) == ""
-        # Ray down may not know of the other nodes, which end by themselves without their head.
-        deadline = time.monotonic() + 120
-        while processes_of_ray(beta):
-            assert time.monotonic() < deadline
-            time.sleep(1)
+def arguments(folder: Path, name: str, **options) -> list[str]:
+    return as_arguments(make_options(folder, name, **options))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_horovodrun_over_two_hosts(folder, tmp_path):
+    if shutil.which("sshd") is None:
+        pytest.skip("Hosts that are logged in to take sshd (Debian: openssh-server).")
     with Network(tmp_path) as network:
         home = tmp_path / "home"
         alpha, beta = (network.add(name, home=home) for name in ("alpha", "beta"))
@@ -176,7 +73,7 @@ def test_horovodrun_over_two_hosts(folder, tmp_path):
         for host in (alpha, beta):
             host.start_sshd(key)
         shown = alpha.run(
-            [LAUNCH / "horovodrun_hosts.sh", "alpha:1,beta:1", *make_options(folder, "hosts")],
+            [LAUNCH / "horovodrun_hosts.sh", "alpha:1,beta:1", *arguments(folder, "hosts")],
             env={"HOROVODRUN_OPTIONS": f"--ssh-identity-file {key}"},
             timeout=200,
         )
@@ -240,13 +137,13 @@ def test_slurm_gives_each_job_a_cluster(folder, tmp_path):
                 [*command, LAUNCH / "slurm_ray.sh", *options, "--num-workers=2"], env=environment
             )
 
-        job = submit(tmp_path / "done.log", *make_options(folder, "slurm"))
+        job = submit(tmp_path / "done.log", *arguments(folder, "slurm"))
         assert job.wait(timeout=150) == 0, (tmp_path / "done.log").read_text()
         assert "over 2 rank(s)" in (tmp_path / "done.log").read_text()
         assert_undisturbed(folder, "slurm")
 
         metrics = folder / "stopped" / "metrics.jsonl"
-        options = [*make_options(folder, "stopped", epochs=400), "--log-every=1"]
+        options = [*arguments(folder, "stopped", epochs=400), "--log-every=1"]
         job = submit(tmp_path / "stopped.log", *options)
         deadline = time.monotonic() + 120
         while not metrics.exists():
