@@ -109,8 +109,8 @@ class TrainConfig:
     """Ray: CPUs that each of these actors reserves; 0 lets them share those of the nodes they are
     on."""
     address: str = ""
-    """Ray: the cluster to join (`auto` or host:port); empty for RAY_ADDRESS, or for a cluster of
-    this machine alone."""
+    """Ray: the cluster to join (`auto` or host:port), or `local` for one of this machine alone;
+    empty for RAY_ADDRESS, else for what `ray start` has started here, else for `local`."""
     max_failures: int = 3
     """Ray: how often the workers are started again, from the last checkpoint, after one failed."""
     placement_seconds: float = 120.0

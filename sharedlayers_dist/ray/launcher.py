@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -126,6 +128,9 @@ def _absolute(uri: str) -> str:
 def _cluster(address: str) -> Iterator[None]:
     """Joins a cluster, or starts one of this machine alone; leaves a connection as it was.
 
+    Without an address, here and in RAY_ADDRESS, it joins what `ray start` has started here, as
+    `ray.init()` does.
+
     Raises:
         ValueError: when there is no cluster at the address, or it does not let this user in.
     """
@@ -137,19 +142,40 @@ def _cluster(address: str) -> Iterator[None]:
         host, colon, port = address.rpartition(":")
         if colon and port.isdigit():  # Ray itself would try for minutes.
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-        # What a worker prints stays in Ray's logs; the driver shows what rank zero tells it.
-        ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
+        is_alone = canonicalize_bootstrap_address(address or None) is None
+        with _on_loopback() if is_alone else nullcontext():
+            # What a worker prints stays in Ray's logs; the driver shows what rank zero tells it.
+            ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
     except (OSError, AuthenticationError) as error:
         raise ValueError(
             f"No Ray cluster could be joined ({error}). Received: address={address!r}. Name one "
             "that runs; if it asks for a token, that must be in ~/.ray/auth_token, and "
-            "RAY_AUTH_MODE=token in the environment. Without an address, here and in RAY_ADDRESS, "
-            "the run has a cluster of this machine alone."
+            "RAY_AUTH_MODE=token in the environment. With --address local the run has a cluster of "
+            "this machine alone."
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets a cluster that is started meanwhile listen on the loopback interface alone.
+
+    Ray does that by itself on macOS and Windows, and has no other switch for it.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    variable, constant = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if variable is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = variable
 
 
 class _Driver:

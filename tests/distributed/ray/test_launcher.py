@@ -184,7 +184,7 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
 
 
 @contextmanager
-def driver_under_way(config: TrainConfig):
+def driver_under_way(config: TrainConfig, *, address: str = ""):
     """A driver in a process of its own, once its run is some steps on its way."""
     options = [
         f"--{name.replace('_', '-')}={getattr(config, name)}"
@@ -195,7 +195,7 @@ def driver_under_way(config: TrainConfig):
     ]
     driver = subprocess.Popen(
         [sys.executable, "-m", "sharedlayers_dist", "train", *options, "--log-every=1"],
-        env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        env=os.environ | {"RAY_ADDRESS": address or ray.get_runtime_context().gcs_address},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -219,6 +219,24 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluste
     assert driver.returncode == 75, shown
     assert "It has saved itself after step" in shown.splitlines()[-1]
     assert list_checkpoints(LocalFolder(folder / "stopped"))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_alone_listens_on_the_loopback_interface(folder):
+    config = make_config(folder, "alone", epochs=400)
+    with driver_under_way(config, address="local") as driver:
+        family = [psutil.Process(driver.pid)]
+        family += family[0].children(recursive=True)
+        listening = {
+            (process.name(), socket.laddr.ip)
+            for process in family
+            for socket in process.net_connections("inet")
+            if socket.status == psutil.CONN_LISTEN
+        }
+        driver.send_signal(signal.SIGTERM)
+        driver.wait(timeout=60)
+    assert {"raylet", "gcs_server", "ray::RayTrainWorker"} <= {name for name, _ in listening}
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def workers_of_ray() -> list[psutil.Process]:
