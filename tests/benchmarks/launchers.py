@@ -42,11 +42,11 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
     """
     with patch.dict(os.environ, environment):
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR")
-    try:
-        time.sleep(SECONDS_TO_COME_TO_REST)
-        yield context.address_info["gcs_address"]
-    finally:
-        ray.shutdown()
+        try:
+            time.sleep(SECONDS_TO_COME_TO_REST)
+            yield context.address_info["gcs_address"]
+        finally:
+            ray.shutdown()
 
 
 def run(command: list[str], output: Path, environment: dict[str, str]) -> tuple[float, float]:
