@@ -145,7 +145,11 @@ def _cluster(address: str) -> Iterator[None]:
         is_alone = canonicalize_bootstrap_address(address or None) is None
         with _on_loopback() if is_alone else nullcontext():
             # What a worker prints stays in Ray's logs; the driver shows what rank zero tells it.
-            ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
+            ray.init(
+                address="local" if is_alone else address or None,
+                logging_level="ERROR",
+                log_to_driver=False,
+            )
     except (OSError, AuthenticationError) as error:
         raise ValueError(
             f"No Ray cluster could be joined ({error}). Received: address={address!r}. Name one "

@@ -34,10 +34,8 @@ class Request(NamedTuple):
 class Chunk(NamedTuple):
     """What an actor has read for one request."""
 
-    batch: Batch | None
-    """The part's rows of all steps, end to end, without padding; None where reading failed."""
-    error: Exception | None
-    """What reading failed with."""
+    result: Batch | Exception
+    """The part's rows of all steps, end to end, without padding; or what reading failed with."""
     num_cut_texts: int
     """Texts that lost their beginning, among those encoded since the part's last chunk."""
     problems: list[str]
@@ -108,16 +106,15 @@ class _OpenPart:
         if self._stretches is None or self._place != place:
             self.close()
             self._stretches = self._reader.stretches(*place)
-        batch: Batch | None = None
-        error: Exception | None = None
+        result: Batch | Exception
         try:
-            batch = next(self._stretches)
-        except Exception as e:  # Whatever it is, it is the trainer's to raise.
-            error = e
+            result = next(self._stretches)
+        except Exception as error:  # Whatever it is, it is the trainer's to raise.
+            result = error
             self.close()
         self._place = (request.epoch, request.step + request.num_steps, request.num_steps)
         num_cut = self._reader.num_cut_texts
-        chunk = Chunk(batch, error, num_cut - self._num_cut_told, self._reader.problems, node)
+        chunk = Chunk(result, num_cut - self._num_cut_told, self._reader.problems, node)
         self._num_cut_told = num_cut
         self.last_used = time.monotonic()
         return chunk

@@ -206,9 +206,9 @@ class ShardReader:
         self._nodes[actor] = chunk.node
         self._problems |= dict.fromkeys(chunk.problems)
         self.num_cut_texts += chunk.num_cut_texts
-        if chunk.batch is None:
-            raise chunk.error or RuntimeError("A shard actor has sent nothing.")
-        return chunk.batch
+        if isinstance(chunk.result, Exception):
+            raise chunk.result
+        return chunk.result
 
     def _lost(self, actor: int) -> RuntimeError:
         return RuntimeError(

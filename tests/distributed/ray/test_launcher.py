@@ -23,6 +23,7 @@ from sharedlayers_dist.train.checkpoint import list_checkpoints
 from sharedlayers_dist.train.storage import LocalFolder, open_folder
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
+from tests.distributed.ray.undisturbed import make_options
 from tests.distributed.test_training import assert_same_tensors, read_lines
 from tests.object_store import make_bucket, make_uri
 
@@ -31,24 +32,15 @@ STEPS_PER_EPOCH = 5
 
 
 def make_config(folder: Path, name: str, **options) -> TrainConfig:
-    return TrainConfig(
-        **{
-            "pairs": str(folder / "train"),
-            "validation": str(folder / "validation"),
-            "output": str(folder / name),
-            "epochs": 2,
-            "batch_size": 12,
-            "learning_rate": 0.01,
-            "head": "absolute_difference",
-            "log_every": 2,
-            "checkpoint_every": 2,
-            "keep_checkpoints": 9,
-            "launcher": "ray",
-            "num_workers": 2,
-            "cpus_per_worker": 1,
-        }
-        | options
-    )
+    own = {
+        "validation": str(folder / "validation"),
+        "log_every": 2,
+        "keep_checkpoints": 9,
+        "launcher": "ray",
+        "num_workers": 2,
+        "cpus_per_worker": 1,
+    }
+    return TrainConfig(**make_options(folder, name) | own | options)
 
 
 @pytest.fixture(scope="module")
