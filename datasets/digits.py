@@ -19,8 +19,8 @@ from cyclopts import App, Parameter
 from sklearn.datasets import load_digits
 
 from sharedlayers_dist.config import MakingConfig
-from sharedlayers_dist.data.items import ArrayItems
-from sharedlayers_dist.data.making import PairsSummary, make_pairs_of
+from sharedlayers_dist.data.making.items import ArrayItems
+from sharedlayers_dist.data.making.make_pairs import PairsSummary, make_pairs_of
 
 _SIZE = 27
 _LARGEST_VALUE = 16

@@ -18,8 +18,9 @@ from cyclopts import App, Parameter
 from synthetic_authors import draw_habits, write_text
 
 from sharedlayers_dist.config import MakingConfig, PairsConfig
-from sharedlayers_dist.data.items import ArrayItems
-from sharedlayers_dist.data.making import PairsSummary, make_pairs, make_pairs_of
+from sharedlayers_dist.data.making.items import ArrayItems
+from sharedlayers_dist.data.making.make_pairs import PairsSummary, make_pairs, make_pairs_of
+from sharedlayers_dist.errors import UserError
 
 _NUM_PAIRS = 20_000
 _TEXTS_PER_AUTHOR = 20
@@ -49,20 +50,20 @@ class TweetsConfig(MakingConfig):
         MakingConfig.__post_init__(self)
         if self.items:
             if self.num_texts is not None or self.num_authors is not None:
-                raise ValueError(
+                raise UserError(
                     "Either read tweets or have them written. Received: "
                     f"items={self.items!r}, num_texts={self.num_texts}, "
                     f"num_authors={self.num_authors}."
                 )
         elif self.text or self.group:
-            raise ValueError(
+            raise UserError(
                 "Columns need a file. Received: "
                 f"text={self.text!r}, group={self.group!r}, items=''."
             )
         for name in ("num_texts", "num_authors"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}.")
+                raise UserError(f"`{name}` must be at least 1. Received: {name}={value}.")
 
 
 def make_tweets(config: TweetsConfig, *, progress: bool = False) -> PairsSummary:

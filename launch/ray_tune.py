@@ -20,7 +20,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 import sharedlayers_dist.ray
 from sharedlayers_dist import TrainConfig
-from sharedlayers_dist.ray.launcher import with_absolute_paths
+from sharedlayers_dist.ray.driver import with_absolute_paths
 
 app = App(default_parameter=Parameter(negative=()))
 

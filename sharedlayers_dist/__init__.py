@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharedlayers_dist import data, dist, evaluate, models, ray
     from sharedlayers_dist.config import TrainConfig
-    from sharedlayers_dist.train import TrainResult, train
+    from sharedlayers_dist.training import TrainResult, train
     from sharedlayers_dist.world import World
 
 __all__ = [
@@ -29,8 +29,9 @@ __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
     "TrainConfig": "sharedlayers_dist.config",
-    "TrainResult": "sharedlayers_dist.train",
+    "TrainResult": "sharedlayers_dist.training",
     "World": "sharedlayers_dist.world",
+    "train": "sharedlayers_dist.training",
 }
 
 

@@ -20,10 +20,11 @@ from sharedlayers_dist.config import (
     PredictConfig,
     TrainConfig,
 )
-from sharedlayers_dist.data.files import hide_secrets
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.quiet import import_tensorflow_quietly
-from sharedlayers_dist.train import TrainResult
-from sharedlayers_dist.train.interrupt import EXIT_CODE, RunInterruptedError
+from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training import TrainResult
+from sharedlayers_dist.training.preemption import EXIT_CODE, RunInterruptedError
 
 app = App(
     name="sharedlayers",
@@ -64,7 +65,7 @@ def describe(model: str) -> None:
 @app.command
 def pairs(*, config: Annotated[PairsConfig, _Options]) -> None:
     """Makes a pair dataset from labelled items: sets train, validation and test."""
-    from sharedlayers_dist.data.making import make_pairs
+    from sharedlayers_dist.data.making.make_pairs import make_pairs
 
     print(make_pairs(config, progress=sys.stderr.isatty()))
 
@@ -72,12 +73,12 @@ def pairs(*, config: Annotated[PairsConfig, _Options]) -> None:
 @app.command
 def inspect(config: Annotated[InspectConfig, _Options]) -> None:
     """Says what is in a pair dataset; exit code 2 when something is wrong with it."""
-    from sharedlayers_dist.data.inspection import inspect_dataset
+    from sharedlayers_dist.data.inspection.inspect import inspect_dataset
 
     report = inspect_dataset(config, progress=sys.stderr.isatty())
     print(report.to_json() if config.json else report)
     if report.problems:
-        raise ValueError("; ".join(report.problems))
+        raise UserError("; ".join(report.problems))
 
 
 @app.command
@@ -98,7 +99,7 @@ def _train_on_ray(config: TrainConfig) -> TrainResult:
 
 def _train_here(config: TrainConfig) -> TrainResult:
     import_tensorflow_quietly()
-    from sharedlayers_dist.train import train as run
+    from sharedlayers_dist.training import train as run
 
     return run(config)
 
@@ -162,15 +163,17 @@ def main(arguments: list[str] | None = None) -> None:
         if _is_rank_zero():
             _say(error)
         sys.exit(EXIT_CODE)
-    except (CycloptsError, ValueError) as error:
-        is_everyones = isinstance(error, CycloptsError) or getattr(error, "is_agreed", False)
+    except (CycloptsError, UserError) as error:
+        is_everyones = isinstance(error, CycloptsError) or getattr(
+            error, "raised_on_all_ranks", False
+        )
         if _is_rank_zero() or not is_everyones:
             _say(error)
         sys.exit(2)
     except RuntimeError as error:
-        if not getattr(error, "is_agreed", False):
+        if not getattr(error, "raised_on_all_ranks", False):
             raise
-        if os.environ.get("HOROVOD_RANK", "0") == str(getattr(error, "told_by", 0)):
+        if os.environ.get("HOROVOD_RANK", "0") == str(getattr(error, "reporting_rank", 0)):
             _say(error)
         sys.exit(1)
     except OSError as error:  # Storage that cannot be reached, a full disk: no fault of the code.

@@ -9,16 +9,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from sharedlayers_dist.errors import UserError
+
 
 def _require(holds: bool, rule: str, **received: Any) -> None:
-    """Raises ValueError with `rule` and what was `received` unless it `holds`."""
+    """Raises UserError with `rule` and what was `received` unless it `holds`."""
     if not holds:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
-        raise ValueError(f"{rule} Received: {values}.")
+        raise UserError(f"{rule} Received: {values}.")
 
 
 def _require_choices(config: Any) -> None:
-    """Raises ValueError for a field with none of the values that its Literal type lists."""
+    """Raises UserError for a field with none of the values that its Literal type lists."""
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal:
             value, choices = getattr(config, name), get_args(hint)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sharedlayers_dist.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
@@ -24,7 +26,7 @@ class World:
     def __post_init__(self) -> None:
         """Checks that both indices lie within their counts."""
         if not 0 <= self.rank < self.size or not 0 <= self.local_rank < self.local_size:
-            raise ValueError(
+            raise UserError(
                 "A rank must lie between 0 and the number of ranks. Received: "
                 f"rank={self.rank}, size={self.size}, local_rank={self.local_rank}, "
                 f"local_size={self.local_size}."

@@ -8,16 +8,13 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
-from sharedlayers_dist.data.files import (
-    hide_secrets,
-    one_line,
-    open_filesystem,
-    open_to_go_through,
-)
+from sharedlayers_dist.data.files import open_to_go_through
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.schema import ALPHABET_SIZE
 from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters
+from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
 _ROWS_AT_ONCE = 65_536
 
@@ -48,10 +45,10 @@ def resolve_alphabet(index: DatasetIndex | DatasetMixture) -> str:
     Without a stored one the whole dataset is read: call it on one rank, and tell the others.
 
     Raises:
-        ValueError: for images, or a file that cannot be read.
+        UserError: for images, or a file that cannot be read.
     """
     if index.kind != "text":
-        raise ValueError(
+        raise UserError(
             f"Only text has an alphabet. Received: {hide_secrets(index.uri)}, "
             f"whose items are {index.kind}s."
         )
@@ -70,4 +67,4 @@ def _iter_texts(index: DatasetIndex) -> Iterable[pa.Array]:
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=["a", "b"]):
                     yield from batch.columns
         except (pa.ArrowException, OSError) as e:
-            raise ValueError(f"{file.path} cannot be read: {one_line(e)}") from e
+            raise UserError(f"{file.path} cannot be read: {one_line(e)}") from e

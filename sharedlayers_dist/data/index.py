@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import FoundFile, find_files, hide_secrets, one_line
-from sharedlayers_dist.data.plan import EpochPlan, plan_epoch
+from sharedlayers_dist.data.files import FoundFile, find_files
+from sharedlayers_dist.data.order.epoch_plan import EpochPlan, plan_epoch
 from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
+from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.storage.uri import hide_secrets
 
 _FOOTER_THREADS = 16
 
@@ -179,7 +181,7 @@ def index_dataset(uri: str) -> DatasetIndex:
         uri: A folder, also of folders, or one file: a path or any URI that pyarrow knows.
 
     Raises:
-        ValueError: in one line that names the file: a missing or empty dataset, a file that is no
+        UserError: in one line that names the file: a missing or empty dataset, a file that is no
             whole Parquet file, a missing column, a column of the wrong type, files that differ.
     """
     filesystem, found = find_files(uri)
@@ -188,7 +190,7 @@ def index_dataset(uri: str) -> DatasetIndex:
     # Of a file without rows the columns do not matter: some programs give them no type.
     filled = [(f.path, footer) for f, footer in zip(found, footers, strict=True) if footer.num_rows]
     if not filled:
-        raise ValueError(
+        raise UserError(
             f"A dataset needs at least one pair. Received: {hide_secrets(uri)}, which has 0 rows."
         )
     first_name, first = filled[0]
@@ -218,7 +220,7 @@ def _read_footer(filesystem: fs.FileSystem, file: FoundFile) -> _Footer:
         schema = metadata.schema.to_arrow_schema()
         return _Footer(row_counts, schema, read_metadata(schema))
     except (pa.ArrowException, OSError, ValueError) as e:
-        raise ValueError(
+        raise UserError(
             f"{file.path} cannot be read as Parquet ({file.size} bytes): {one_line(e)}"
         ) from e
 
@@ -228,27 +230,27 @@ def _check_columns(name: str, footer: _Footer) -> None:
     columns = f"Its columns: {', '.join(f'{f.name} ({_type_name(f.type)})' for f in schema)}."
     for column in ("a", "b", "label"):
         if len(schema.get_all_field_indices(column)) != 1:
-            raise ValueError(f"{name} needs one column named {column!r}. {columns}")
+            raise UserError(f"{name} needs one column named {column!r}. {columns}")
     a, b, label = (schema.field(column).type for column in ("a", "b", "label"))
     for column, item in (("a", a), ("b", b)):
         if kind_of(item) is None:
-            raise ValueError(
+            raise UserError(
                 f"{name}: column {column!r} must hold text (string) or images "
                 f"(fixed_shape_tensor). {columns}"
             )
     if footer.metadata is not None and footer.metadata.kind != kind_of(a):
-        raise ValueError(
+        raise UserError(
             f"{name}: its metadata must fit its columns. Received: kind={footer.metadata.kind!r}. "
             f"{columns}"
         )
     if _item(a) != _item(b):
-        raise ValueError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
+        raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
     if not (pa.types.is_integer(label) or pa.types.is_boolean(label)):
-        raise ValueError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
+        raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
     if "weight" in schema.names:
         weight = schema.field("weight").type
         if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
-            raise ValueError(f"{name}: column 'weight' must hold numbers. {columns}")
+            raise UserError(f"{name}: column 'weight' must hold numbers. {columns}")
 
 
 def _describe(schema: pa.Schema) -> dict[str, Any]:
@@ -276,7 +278,7 @@ def _check_agreement(first_name: str, first: _Footer, name: str, footer: _Footer
         facts["run_length"] = metadata.run_length if metadata else 1
     for fact, value in theirs.items():
         if value != ours[fact]:
-            raise ValueError(
+            raise UserError(
                 f"All files of a dataset must agree. Received: {fact}={value!r} in {name}, "
                 f"{fact}={ours[fact]!r} in {first_name}."
             )

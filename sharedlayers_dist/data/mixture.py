@@ -16,16 +16,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.files import hide_secrets
 from sharedlayers_dist.data.index import DatasetIndex, index_dataset
-from sharedlayers_dist.data.permutation import Purpose, Rows, permutation
-from sharedlayers_dist.data.plan import (
+from sharedlayers_dist.data.order.epoch_plan import (
     EpochPlan,
     Pieces,
     default_window,
     plan_pieces,
 )
+from sharedlayers_dist.data.order.permutation import Purpose, Rows, permutation
 from sharedlayers_dist.data.schema import Kind, PairMetadata
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import hide_secrets
 
 
 def share_rows(num_rows: int, weights: tuple[float, ...]) -> list[int]:
@@ -97,20 +98,20 @@ class DatasetMixture:
     def __post_init__(self) -> None:
         """Checks that the parts can be read as one dataset."""
         if len(self.parts) != len(self.weights) or not self.parts:
-            raise ValueError(
+            raise UserError(
                 "A mixture needs a weight for each of its datasets. Received: "
                 f"{len(self.parts)} datasets, weights={self.weights}."
             )
         if not all(np.isfinite(weight) and weight > 0 for weight in self.weights):
-            raise ValueError(f"Weights must be positive. Received: weights={self.weights}.")
+            raise UserError(f"Weights must be positive. Received: weights={self.weights}.")
         if self.num_rows < 1:
-            raise ValueError(f"An epoch needs a pair. Received: num_rows={self.num_rows}.")
+            raise UserError(f"An epoch needs a pair. Received: num_rows={self.num_rows}.")
         first = self.parts[0]
         for part in self.parts[1:]:
             for fact in ("kind", "item_shape", "item_dtype"):
                 ours, theirs = getattr(first, fact), getattr(part, fact)
                 if ours != theirs:
-                    raise ValueError(
+                    raise UserError(
                         "All datasets of a mixture must have the same items. Received: "
                         f"{fact}={theirs!r} in {hide_secrets(part.uri)}, "
                         f"{fact}={ours!r} in {hide_secrets(first.uri)}."
@@ -204,7 +205,7 @@ def index_mixture(weights: Mapping[str, float], num_rows: int | None = None) -> 
         num_rows: Pairs of an epoch; by default as many as all the datasets have.
 
     Raises:
-        ValueError: for a dataset that cannot be used, datasets whose items differ, or a weight
+        UserError: for a dataset that cannot be used, datasets whose items differ, or a weight
             that is not positive.
     """
     parts = tuple(index_dataset(uri) for uri in weights)

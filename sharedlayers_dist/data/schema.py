@@ -14,6 +14,8 @@ from typing import Any, Literal
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sharedlayers_dist.errors import UserError
+
 METADATA_KEY = b"sharedlayers"
 TEXT_LENGTH = 280
 """Rows of a tweet's binary matrix: characters that are read of each text."""
@@ -41,14 +43,14 @@ class PairMetadata:
         if alphabet is not None and not (
             isinstance(alphabet, str) and len(set(alphabet)) == len(alphabet) <= ALPHABET_SIZE
         ):
-            raise ValueError(
+            raise UserError(
                 f"`alphabet` must be up to {ALPHABET_SIZE} different characters. "
                 f"Received: alphabet={alphabet!r}."
             )
         if not isinstance(self.made_by, dict):
-            raise ValueError(f"`made_by` must be an object. Received: made_by={self.made_by!r}.")
+            raise UserError(f"`made_by` must be an object. Received: made_by={self.made_by!r}.")
         if not isinstance(self.run_length, int) or self.run_length < 1:
-            raise ValueError(
+            raise UserError(
                 f"`run_length` must be a whole number, at least 1. "
                 f"Received: run_length={self.run_length!r}."
             )
@@ -110,7 +112,7 @@ def read_metadata(schema: pa.Schema) -> PairMetadata | None:
     """The metadata in a file's schema; None where another program wrote the file.
 
     Raises:
-        ValueError: where it is there, but is not this package's.
+        UserError: where it is there, but is not this package's.
     """
     stored = (schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
@@ -118,4 +120,4 @@ def read_metadata(schema: pa.Schema) -> PairMetadata | None:
     try:
         return PairMetadata(**json.loads(stored))
     except (TypeError, ValueError) as e:
-        raise ValueError(f"its metadata under {METADATA_KEY.decode()!r} cannot be read: {e}") from e
+        raise UserError(f"its metadata under {METADATA_KEY.decode()!r} cannot be read: {e}") from e

@@ -17,13 +17,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sharedlayers_dist.dist.agreed import AgreedEarlyStopping as AgreedEarlyStopping
-    from sharedlayers_dist.dist.agreed import AgreedReduceLROnPlateau as AgreedReduceLROnPlateau
     from sharedlayers_dist.dist.batch_norm import SyncBatchNormalization as SyncBatchNormalization
-    from sharedlayers_dist.dist.broadcast import BroadcastInitialState as BroadcastInitialState
-    from sharedlayers_dist.dist.broadcast import broadcast_state as broadcast_state
+    from sharedlayers_dist.dist.callbacks.defaults import default_callbacks as default_callbacks
+    from sharedlayers_dist.dist.callbacks.early_stopping import (
+        AgreedEarlyStopping as AgreedEarlyStopping,
+    )
+    from sharedlayers_dist.dist.callbacks.early_stopping import (
+        AgreedReduceLROnPlateau as AgreedReduceLROnPlateau,
+    )
+    from sharedlayers_dist.dist.callbacks.exact_metrics import ExactMetrics as ExactMetrics
+    from sharedlayers_dist.dist.callbacks.exact_metrics import exact_metrics as exact_metrics
+    from sharedlayers_dist.dist.callbacks.initial_state import (
+        BroadcastInitialState as BroadcastInitialState,
+    )
+    from sharedlayers_dist.dist.callbacks.initial_state import broadcast_state as broadcast_state
+    from sharedlayers_dist.dist.callbacks.learning_rate import (
+        LearningRateWarmup as LearningRateWarmup,
+    )
+    from sharedlayers_dist.dist.callbacks.learning_rate import (
+        scale_learning_rate as scale_learning_rate,
+    )
+    from sharedlayers_dist.dist.callbacks.replica_guard import ReplicaGuard as ReplicaGuard
+    from sharedlayers_dist.dist.callbacks.replica_guard import check_replicas as check_replicas
+    from sharedlayers_dist.dist.collective_timing import collective_seconds as collective_seconds
     from sharedlayers_dist.dist.collectives import AgreedRuntimeError as AgreedRuntimeError
-    from sharedlayers_dist.dist.collectives import AgreedValueError as AgreedValueError
+    from sharedlayers_dist.dist.collectives import AgreedUserError as AgreedUserError
     from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
     from sharedlayers_dist.dist.collectives import allgather_object as allgather_object
     from sharedlayers_dist.dist.collectives import allreduce_sum as allreduce_sum
@@ -31,44 +49,38 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.collectives import broadcast_arrays as broadcast_arrays
     from sharedlayers_dist.dist.collectives import broadcast_object as broadcast_object
     from sharedlayers_dist.dist.collectives import raise_on_all_ranks as raise_on_all_ranks
-    from sharedlayers_dist.dist.defaults import default_callbacks as default_callbacks
     from sharedlayers_dist.dist.failure import OtherRankFailedError as OtherRankFailedError
     from sharedlayers_dist.dist.failure import shared_failure as shared_failure
-    from sharedlayers_dist.dist.guard import ReplicaGuard as ReplicaGuard
-    from sharedlayers_dist.dist.guard import check_replicas as check_replicas
-    from sharedlayers_dist.dist.learning_rate import LearningRateWarmup as LearningRateWarmup
-    from sharedlayers_dist.dist.learning_rate import scale_learning_rate as scale_learning_rate
-    from sharedlayers_dist.dist.metric_sums import ExactMetrics as ExactMetrics
-    from sharedlayers_dist.dist.metric_sums import exact_metrics as exact_metrics
-    from sharedlayers_dist.dist.optimizer import DistributedOptimizer as DistributedOptimizer
-    from sharedlayers_dist.dist.reduction import Adasum as Adasum
-    from sharedlayers_dist.dist.reduction import Average as Average
-    from sharedlayers_dist.dist.reduction import Sum as Sum
+    from sharedlayers_dist.dist.gradients.optimizer import (
+        DistributedOptimizer as DistributedOptimizer,
+    )
+    from sharedlayers_dist.dist.gradients.reduction import Adasum as Adasum
+    from sharedlayers_dist.dist.gradients.reduction import Average as Average
+    from sharedlayers_dist.dist.gradients.reduction import Sum as Sum
+    from sharedlayers_dist.dist.gradients.step import prepare as prepare
+    from sharedlayers_dist.dist.gradients.weighting import local_batch as local_batch
     from sharedlayers_dist.dist.rendezvous import Rendezvous as Rendezvous
     from sharedlayers_dist.dist.runtime import init as init
     from sharedlayers_dist.dist.runtime import rank as rank
     from sharedlayers_dist.dist.runtime import shutdown as shutdown
     from sharedlayers_dist.dist.runtime import size as size
     from sharedlayers_dist.dist.runtime import world as world
-    from sharedlayers_dist.dist.step import prepare as prepare
-    from sharedlayers_dist.dist.waiting import collective_seconds as collective_seconds
-    from sharedlayers_dist.dist.weighting import local_batch as local_batch
 
 _HOME_OF_NAME = {
-    "Adasum": "reduction",
-    "AgreedEarlyStopping": "agreed",
-    "AgreedReduceLROnPlateau": "agreed",
+    "Adasum": "gradients.reduction",
+    "AgreedEarlyStopping": "callbacks.early_stopping",
+    "AgreedReduceLROnPlateau": "callbacks.early_stopping",
     "AgreedRuntimeError": "collectives",
-    "AgreedValueError": "collectives",
-    "Average": "reduction",
-    "BroadcastInitialState": "broadcast",
-    "DistributedOptimizer": "optimizer",
-    "ExactMetrics": "metric_sums",
-    "LearningRateWarmup": "learning_rate",
+    "AgreedUserError": "collectives",
+    "Average": "gradients.reduction",
+    "BroadcastInitialState": "callbacks.initial_state",
+    "DistributedOptimizer": "gradients.optimizer",
+    "ExactMetrics": "callbacks.exact_metrics",
+    "LearningRateWarmup": "callbacks.learning_rate",
     "OtherRankFailedError": "failure",
     "Rendezvous": "rendezvous",
-    "ReplicaGuard": "guard",
-    "Sum": "reduction",
+    "ReplicaGuard": "callbacks.replica_guard",
+    "Sum": "gradients.reduction",
     "SyncBatchNormalization": "batch_norm",
     "allgather_array": "collectives",
     "allgather_object": "collectives",
@@ -76,17 +88,17 @@ _HOME_OF_NAME = {
     "barrier": "collectives",
     "broadcast_arrays": "collectives",
     "broadcast_object": "collectives",
-    "broadcast_state": "broadcast",
-    "check_replicas": "guard",
-    "collective_seconds": "waiting",
-    "default_callbacks": "defaults",
-    "exact_metrics": "metric_sums",
+    "broadcast_state": "callbacks.initial_state",
+    "check_replicas": "callbacks.replica_guard",
+    "collective_seconds": "collective_timing",
+    "default_callbacks": "callbacks.defaults",
+    "exact_metrics": "callbacks.exact_metrics",
     "init": "runtime",
-    "local_batch": "weighting",
-    "prepare": "step",
+    "local_batch": "gradients.weighting",
+    "prepare": "gradients.step",
     "raise_on_all_ranks": "collectives",
     "rank": "runtime",
-    "scale_learning_rate": "learning_rate",
+    "scale_learning_rate": "callbacks.learning_rate",
     "shared_failure": "failure",
     "shutdown": "runtime",
     "size": "runtime",

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
-from sharedlayers_dist.dist.waiting import GraphClock
-from sharedlayers_dist.dist.weighting import current_num_samples
+from sharedlayers_dist.dist.collective_timing import CollectiveTimer
+from sharedlayers_dist.dist.gradients.weighting import current_num_samples
+from sharedlayers_dist.errors import UserError
 
 
 class SyncBatchNormalization(keras.layers.BatchNormalization):
@@ -31,17 +32,17 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
         **options: Those of `keras.layers.BatchNormalization`, except `synchronized`, `renorm`.
 
     Raises:
-        ValueError: if `renorm` is asked for, or a mask is given in a call: the masked means of
+        UserError: if `renorm` is asked for, or a mask is given in a call: the masked means of
             ranks cannot be combined without their counts.
     """
 
     def __init__(self, **options: Any) -> None:
         if options.get("renorm"):
-            raise ValueError("SyncBatchNormalization has no renorm. Received: renorm=True.")
+            raise UserError("SyncBatchNormalization has no renorm. Received: renorm=True.")
         super().__init__(**options)
         # Its reduction cannot be compiled by XLA, and it lies within the forward pass.
         self.supports_jit = runtime.size() == 1
-        self._clock = GraphClock() if runtime.size() > 1 else None
+        self._clock = CollectiveTimer() if runtime.size() > 1 else None
 
     # Who asks an instance for its class gets Keras's own, as Keras does to save it.
     __class__ = property(lambda self: keras.layers.BatchNormalization)
@@ -51,7 +52,7 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
         if self._clock is None:
             return super()._moments(inputs, mask)
         if mask is not None:
-            raise ValueError(
+            raise UserError(
                 "SyncBatchNormalization takes no mask. Received: inputs of shape "
                 f"{inputs.shape} with a mask. Use keras.layers.BatchNormalization."
             )
@@ -72,7 +73,7 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
         return mean, tf.reduce_sum((variances + tf.square(means - mean)) * shares, axis=0)
 
 
-def _gather(values: tf.Tensor, samples: tf.Tensor | None, clock: GraphClock) -> tf.Tensor:
+def _gather(values: tf.Tensor, samples: tf.Tensor | None, clock: CollectiveTimer) -> tf.Tensor:
     """Returns every rank's `values`, `(ranks, ...)`, with the gradient of the global loss.
 
     The loss of rank k counts `samples_k` in the mean over all samples; so the gradient of the

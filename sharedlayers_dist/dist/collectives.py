@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
-from sharedlayers_dist.dist.waiting import count_outside
+from sharedlayers_dist.dist.collective_timing import count_outside
+from sharedlayers_dist.errors import UserError
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 * 2**20
@@ -107,16 +108,16 @@ def barrier() -> None:
     allreduce_sum([np.zeros((), np.int64)])
 
 
-class AgreedValueError(ValueError):
-    """A ValueError that every rank raises, so that one can speak for all."""
+class AgreedUserError(UserError):
+    """A UserError that every rank raises, so that one can speak for all."""
 
-    is_agreed = True
+    raised_on_all_ranks = True
 
 
 class AgreedRuntimeError(RuntimeError):
     """A RuntimeError that every rank raises, so that one can speak for all."""
 
-    is_agreed = True
+    raised_on_all_ranks = True
 
 
 def raise_on_all_ranks(error: BaseException | None) -> None:
@@ -125,7 +126,7 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
     The error of the lowest rank that has one is raised, and names that rank.
 
     Raises:
-        AgreedValueError: if that error is a ValueError: it says what a user gave.
+        AgreedUserError: if that error is a UserError: it says what a user gave.
         AgreedRuntimeError: if it is of any other type.
     """
     if runtime.size() == 1:
@@ -134,10 +135,10 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
         return
     own = None
     if error is not None:
-        kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
-        own = (isinstance(error, ValueError), f"{kind}{error}")
+        kind = "" if isinstance(error, UserError | RuntimeError) else f"{type(error).__name__}: "
+        own = (isinstance(error, UserError), f"{kind}{error}")
     for rank, one in enumerate(allgather_object(own)):
         if one is not None:
             is_value_error, text = one
-            kind_of_error = AgreedValueError if is_value_error else AgreedRuntimeError
+            kind_of_error = AgreedUserError if is_value_error else AgreedRuntimeError
             raise kind_of_error(f"Rank {rank}: {text}") from error

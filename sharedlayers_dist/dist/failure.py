@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.errors import UserError
 
 _SECONDS_TO_WAIT_FOR_A_NOTE = 5.0
 _SECONDS_BETWEEN_RANKS = 0.2
@@ -40,15 +41,15 @@ class OtherRankFailedError(RuntimeError):
 
     Args:
         text: What is known of it.
-        told_by: The rank that tells people: the one that failed, or the first that misses another.
-        is_users: Whether it failed with a ValueError, for what a user got wrong.
+        reporting_rank: Tells people of it: the one that failed, or the first that misses another.
+        is_users: Whether it failed with a UserError, for what a user got wrong.
     """
 
-    is_agreed = True
+    raised_on_all_ranks = True
 
-    def __init__(self, text: str, told_by: int, is_users: bool) -> None:
-        super().__init__(text, told_by, is_users)  # All of them, so that it can be pickled.
-        self.told_by = told_by
+    def __init__(self, text: str, reporting_rank: int, is_users: bool) -> None:
+        super().__init__(text, reporting_rank, is_users)  # All of them, so that it can be pickled.
+        self.reporting_rank = reporting_rank
         self.is_users = is_users
 
     def __str__(self) -> str:
@@ -60,7 +61,7 @@ def shared_failure() -> Iterator[None]:
     """Makes a failure within the block known to all ranks, and that of another rank known here.
 
     All ranks run the block. With one rank it does nothing, nor for errors that all ranks raise
-    (those with an attribute `is_agreed`).
+    (those with an attribute `raised_on_all_ranks`).
 
     Raises:
         OtherRankFailedError: for a failure of another rank, which it names, or for a rank that was
@@ -69,14 +70,14 @@ def shared_failure() -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        if runtime.size() == 1 or getattr(error, "is_agreed", False):
+        if runtime.size() == 1 or getattr(error, "raised_on_all_ranks", False):
             raise
         rank = runtime.rank()
         if not _is_sign_of_a_lost_rank(error):
             first = _leave_note(
-                f"Rank {rank} failed: {_describe(error)}", is_users=isinstance(error, ValueError)
+                f"Rank {rank} failed: {_describe(error)}", is_users=isinstance(error, UserError)
             )
-            if first["told_by"] != rank:  # Another rank failed before, and speaks for both.
+            if first["reporting_rank"] != rank:  # Another rank failed before, and speaks for both.
                 raise OtherRankFailedError(**first) from error
             error.add_note(f"This was rank {rank} of {runtime.size()}.")
             raise
@@ -92,7 +93,7 @@ def shared_failure() -> Iterator[None]:
 
 def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    is_plain = isinstance(error, ValueError | RuntimeError) and text
+    is_plain = isinstance(error, UserError | RuntimeError) and text
     return text if is_plain else f"{type(error).__name__}: {text}"
 
 
@@ -112,7 +113,7 @@ def _note_url() -> str | None:
 
 def _leave_note(text: str, *, is_users: bool) -> dict[str, Any]:
     """Tells the other ranks; of several failures the first counts. Returns the note."""
-    note = {"text": text, "told_by": runtime.rank(), "is_users": is_users}
+    note = {"text": text, "reporting_rank": runtime.rank(), "is_users": is_users}
     url = _note_url()
     if url is None:
         return note

@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.dist.stall import StallWatch
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 
 STALL_LIMIT_SECONDS = 100
@@ -67,14 +68,14 @@ def init(
         This process's place among all.
 
     Raises:
-        ValueError: if `stall_limit_seconds` is less than 2.
+        UserError: if `stall_limit_seconds` is less than 2.
         RuntimeError: if Horovod or something asked for is missing; the message names it.
     """
     global _world, _horovod, _stall_watch
     if _world is not None:
         return _world
     if stall_limit_seconds < 2:
-        raise ValueError(
+        raise UserError(
             "`stall_limit_seconds` must be at least 2. Received: "
             f"stall_limit_seconds={stall_limit_seconds}."
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sharedlayers_dist.dist.waiting import exchanges_in_graphs, forget_exchanges_in_graphs
+from sharedlayers_dist.dist.collective_timing import exchanges_in_graphs, forget_exchanges_in_graphs
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_CLOSE = 5.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics
 
+from sharedlayers_dist.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairFigures:
@@ -44,10 +46,10 @@ def measure(
         weights: `(pairs,)`, how much each pair counts; all alike when left out.
 
     Raises:
-        ValueError: when there is no pair.
+        UserError: when there is no pair.
     """
     if len(labels) == 0:
-        raise ValueError("At least one pair is needed to measure a model. Received: 0 pairs.")
+        raise UserError("At least one pair is needed to measure a model. Received: 0 pairs.")
     scores = np.asarray(scores, np.float64)
     probabilities = np.clip(scores, 1e-7, 1 - 1e-7)  # As Keras's loss does.
     losses = -np.where(labels == 1, np.log(probabilities), np.log1p(-probabilities))

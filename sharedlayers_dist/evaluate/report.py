@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from sharedlayers_dist.data import index_dataset
-from sharedlayers_dist.data.files import hide_secrets
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.figures import PairFigures, measure
 from sharedlayers_dist.evaluate.scoring import (
     ScoredPairs,
@@ -22,7 +22,8 @@ from sharedlayers_dist.evaluate.scoring import (
     require_local,
     score_pairs,
 )
-from sharedlayers_dist.train.storage import LocalFolder
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.storage.uri import hide_secrets
 
 
 def evaluate(
@@ -43,13 +44,13 @@ def evaluate(
         on_pairs: Hears how many more pairs are done.
 
     Raises:
-        ValueError: for a run, a dataset or an output that cannot be used.
+        UserError: for a run, a dataset or an output that cannot be used.
     """
     require_local(output)
     folder = Path(output)
     for name in ("metrics.json", "report.html"):
         if (folder / name).exists():
-            raise ValueError(
+            raise UserError(
                 "An evaluation is not overwritten. Received: "
                 f"output={output!r}, which holds {name}. Choose another folder."
             )

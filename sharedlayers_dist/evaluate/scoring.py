@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import DatasetIndex, PairReader, index_dataset
-from sharedlayers_dist.data.files import hide_secrets
-from sharedlayers_dist.train.run_folder import MODEL, RunFolder
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.run_folder import MODEL, RunFolder
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ class TrainedRun:
         """Loads the run folder `run`.
 
         Raises:
-            ValueError: when it is no run folder, or its training has not finished.
+            UserError: when it is no run folder, or its training has not finished.
         """
         folder = RunFolder(run)
         facts = folder.read_config()
         try:
             content = folder.files.read(MODEL)
         except FileNotFoundError:
-            raise ValueError(
+            raise UserError(
                 "Only a finished run can be used. Received: "
                 f"run={str(folder)!r}, which has no {MODEL}. Finish it with train --resume."
             ) from None
@@ -58,7 +59,7 @@ class TrainedRun:
             try:
                 model = keras.models.load_model(file.name)
             except (ValueError, OSError, KeyError, BadZipFile) as error:
-                raise ValueError(
+                raise UserError(
                     f"A run's {MODEL} must be whole. Received: run={str(folder)!r}, whose {MODEL} "
                     f"({len(content)} bytes) Keras cannot open. Write it again with train --resume."
                 ) from error
@@ -92,10 +93,10 @@ def score_pairs(
     """Scores every pair of `index`; `on_pairs` hears how many more are done.
 
     Raises:
-        ValueError: when the dataset's items are of another kind than the run's.
+        UserError: when the dataset's items are of another kind than the run's.
     """
     if index.kind != run.kind:
-        raise ValueError(
+        raise UserError(
             f"A run scores pairs of the kind it was trained on. Received: {index.kind} pairs "
             f"in {hide_secrets(index.uri)}, a run on {run.kind} pairs in {run.folder}."
         )
@@ -124,9 +125,9 @@ def score_pairs(
 
 
 def require_local(output: str) -> None:
-    """Raises ValueError for a URI: it would become a folder of that name on this machine."""
+    """Raises UserError for a URI: it would become a folder of that name on this machine."""
     if "://" in output:
-        raise ValueError(
+        raise UserError(
             f"The output must be a path on this machine. Received: output={hide_secrets(output)!r}."
         )
 
@@ -135,12 +136,12 @@ def make_output_folder(folder: Path) -> None:
     """Makes the folder that an output goes to: before the work, which may take long.
 
     Raises:
-        ValueError: where it cannot be made.
+        UserError: where it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"The output's folder must be one that can be made. Received: {folder} ({error})."
         ) from error
 
@@ -152,12 +153,12 @@ def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
         The number of pairs scored.
 
     Raises:
-        ValueError: for a run, a dataset or an output that cannot be used.
+        UserError: for a run, a dataset or an output that cannot be used.
     """
     require_local(output)
     target = Path(output)
     if target.exists():
-        raise ValueError(
+        raise UserError(
             f"The output must be a new file. Received: output={output!r}, which exists."
         )
     index = index_dataset(pairs)

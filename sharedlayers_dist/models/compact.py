@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.graph import (
     call_layer,
     has_graph,
@@ -46,7 +47,7 @@ def compact_view(model: keras.Model) -> keras.Model:
             from a file. Inputs named `a` and `b` are told apart by name, others by order.
 
     Raises:
-        ValueError: for a model that does not take pairs, or items of no known compact form.
+        UserError: for a model that does not take pairs, or items of no known compact form.
     """
     return CompactView(model)
 
@@ -67,7 +68,7 @@ class CompactView(keras.Model):
         """Scores pairs of compact items, `{"a": (B, ...), "b": (B, ...)} -> (B, 1)`."""
         if not isinstance(inputs, dict) or not {"a", "b"} <= set(inputs):
             received = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
-            raise ValueError(
+            raise UserError(
                 'A compact view takes a dictionary {"a": ..., "b": ...}. Received: '
                 f"inputs={received}."
             )
@@ -94,7 +95,7 @@ def expand(items: Any, tensor: keras.KerasTensor) -> Any:
     """Makes what the model input `tensor` takes from compact items, the batch first.
 
     Raises:
-        ValueError: for items of another shape or dtype than the input's compact form.
+        UserError: for items of another shape or dtype than the input's compact form.
     """
     dtype = keras.backend.standardize_dtype(items.dtype)
     is_float = "float" in dtype
@@ -108,7 +109,7 @@ def expand(items: Any, tensor: keras.KerasTensor) -> Any:
         values = ops.cast(items, tensor.dtype)
         return values if is_float else values / 255
     wanted = "integers (batch, length)" if len(tensor.shape) == 3 else "uint8 or float images"
-    raise ValueError(
+    raise UserError(
         f"Compact items for the input {tensor.name} of shape {tuple(tensor.shape)} must be "
         f"{wanted}. Received: shape={tuple(items.shape)}, dtype={dtype}."
     )
@@ -144,13 +145,13 @@ _MIXING_LAYERS = (
 def _inputs_by_side(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The symbolic inputs of `model` for the items `a` and `b`."""
     if not has_graph(model) or len(model.inputs) != 2 or len(model.outputs) != 1:
-        raise ValueError(
+        raise UserError(
             "A compact view needs a functional model with two inputs and one output. Received: "
             f"model={model!r}. Make one with `pair_classifier(encoder)`."
         )
     for tensor in model.inputs:
         if "int" not in tensor.dtype and len(tensor.shape) not in (3, 4):
-            raise ValueError(
+            raise UserError(
                 "A compact view reads text (length, alphabet), images (height, width, channels) "
                 f"or integers. Received: the input {tensor.name} of shape {tuple(tensor.shape)} "
                 f"and dtype {tensor.dtype}."

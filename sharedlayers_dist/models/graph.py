@@ -13,6 +13,8 @@ from typing import Any
 
 import keras
 
+from sharedlayers_dist.errors import UserError
+
 
 def inbound_nodes(layer: keras.Layer) -> list[Any]:
     """The symbolic calls of `layer`, first call first, whichever models they belong to."""
@@ -28,11 +30,11 @@ def nodes_of(model: keras.Model) -> list[Any]:
     """The nodes of `model`'s own graph, each after those it depends on.
 
     Raises:
-        ValueError: for a subclassed model or an unbuilt Sequential one, which have no graph.
+        UserError: for a subclassed model or an unbuilt Sequential one, which have no graph.
     """
     function = _function_of(model)
     if function is None:
-        raise ValueError(
+        raise UserError(
             "The model must be functional, or Sequential with a known input shape. Received: "
             f"model={model!r}. Make it with `keras.Model(inputs, outputs)`."
         )

@@ -23,6 +23,8 @@ from typing import Any
 
 import keras
 
+from sharedlayers_dist.errors import UserError
+
 
 def concatenation(encoded_a: Any, encoded_b: Any) -> Any:
     """The notebook's head: both encodings side by side, then a logistic regression.
@@ -82,17 +84,17 @@ def apply_head(head: str | keras.Layer, encoded_a: Any, encoded_b: Any) -> Any:
     """Applies a head, given by its name or as a layer that takes both encodings as a list.
 
     Raises:
-        ValueError: for an unknown name, something that is no layer, or encodings that the named
+        UserError: for an unknown name, something that is no layer, or encodings that the named
             heads cannot compare.
     """
     if isinstance(head, keras.Layer):
         return head([encoded_a, encoded_b])
     if not isinstance(head, str) or head not in HEADS:
-        raise ValueError(
+        raise UserError(
             f"`head` must be one of {', '.join(HEADS)}, or a Keras layer. Received: head={head!r}."
         )
     if len(encoded_a.shape) != 2:
-        raise ValueError(
+        raise UserError(
             f"The head {head} compares encodings of shape (batch, features). Received: an encoder "
             f"with the output shape {tuple(encoded_a.shape)}. End it with `Flatten` or a pooling "
             "layer."

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.graph import inbound_nodes
 
 
@@ -23,7 +24,7 @@ def get_output_at(layer: keras.Layer, node_index: int) -> Any:
     """The symbolic output of call `node_index` of `layer`; a list if there are several.
 
     Raises:
-        ValueError: if the layer has no such call.
+        UserError: if the layer has no such call.
     """
     return _unpack(_node_at(layer, node_index).outputs)
 
@@ -34,7 +35,7 @@ def get_input_at(layer: keras.Layer, node_index: int) -> Any:
     The input of an `InputLayer` is its own output.
 
     Raises:
-        ValueError: if the layer has no such call.
+        UserError: if the layer has no such call.
     """
     node = _node_at(layer, node_index)
     return _unpack(node.outputs if node.is_input else node.input_tensors)
@@ -44,7 +45,7 @@ def get_output_shape_at(layer: keras.Layer, node_index: int) -> Any:
     """The output shape of call `node_index`, the batch (None) first; a list if there are several.
 
     Raises:
-        ValueError: if the layer has no such call.
+        UserError: if the layer has no such call.
     """
     return keras.tree.map_structure(lambda x: tuple(x.shape), get_output_at(layer, node_index))
 
@@ -53,7 +54,7 @@ def get_input_shape_at(layer: keras.Layer, node_index: int) -> Any:
     """The input shape of call `node_index`, the batch (None) first; a list if there are several.
 
     Raises:
-        ValueError: if the layer has no such call.
+        UserError: if the layer has no such call.
     """
     return keras.tree.map_structure(lambda x: tuple(x.shape), get_input_at(layer, node_index))
 
@@ -103,7 +104,7 @@ def _node_at(layer: keras.Layer, node_index: int) -> Any:
             if nodes
             else f"Layer {layer.name} has no inbound nodes: call it on a `keras.Input` first."
         )
-        raise ValueError(f"{rule} Received: node_index={node_index}.")
+        raise UserError(f"{rule} Received: node_index={node_index}.")
     return nodes[node_index]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.graph import has_graph, nodes_of
 from sharedlayers_dist.models.heads import apply_head
 
@@ -33,7 +34,7 @@ def pair_classifier(
         A functional model with the inputs `a` and `b`.
 
     Raises:
-        ValueError: for an encoder whose input shape is not known or that has several inputs or
+        UserError: for an encoder whose input shape is not known or that has several inputs or
             outputs, and for an unknown head.
     """
     shape, dtype = _input_of(encoder)
@@ -60,7 +61,7 @@ def find_encoder(model: keras.Model) -> PairEncoder | None:
     calls with more than the input) the answer is None.
 
     Raises:
-        ValueError: for a model that is not functional.
+        UserError: for a model that is not functional.
     """
     if len(model.inputs) != 2 or len(model.outputs) != 1:
         return None
@@ -88,20 +89,18 @@ def find_encoder(model: keras.Model) -> PairEncoder | None:
 def _input_of(encoder: Any) -> tuple[tuple[int | None, ...], str]:
     """The encoder's input shape, batch first, and dtype."""
     if not isinstance(encoder, keras.Layer):
-        raise ValueError(
-            f"`encoder` must be a Keras model or layer. Received: encoder={encoder!r}."
-        )
+        raise UserError(f"`encoder` must be a Keras model or layer. Received: encoder={encoder!r}.")
     if has_graph(encoder):
         if len(encoder.inputs) != 1:
             names = [tensor.name for tensor in encoder.inputs]
-            raise ValueError(
+            raise UserError(
                 "`encoder` must have one input: the item of one side. Received: an encoder with "
                 f"the inputs {names}."
             )
         return tuple(encoder.inputs[0].shape), encoder.inputs[0].dtype
     shape = (encoder.get_build_config() or {}).get("input_shape") if encoder.built else None
     if not isinstance(shape, (tuple, list)) or not all(n is None or type(n) is int for n in shape):
-        raise ValueError(
+        raise UserError(
             "`encoder` must know the shape of its one input. Received: "
             f"encoder={encoder!r}, which has not been built on one. "
             "Call `encoder.build((None, ...))` first, or make it a functional model."
@@ -112,7 +111,7 @@ def _input_of(encoder: Any) -> tuple[tuple[int | None, ...], str]:
 def _require_single_output(encoder: keras.Layer, item: keras.KerasTensor) -> None:
     encoded = encoder.compute_output_spec(item)
     if not isinstance(encoded, keras.KerasTensor):
-        raise ValueError(
+        raise UserError(
             "`encoder` must have one output: the encoding of the item. Received: an encoder with "
             f"{len(keras.tree.flatten(encoded))} outputs. Choose one with "
             "`keras.Model(encoder.inputs, encoder.outputs[0])`, or join them."

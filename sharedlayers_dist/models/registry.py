@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from sharedlayers_dist.errors import UserError
+
 if TYPE_CHECKING:
     import keras
 
@@ -65,10 +67,10 @@ def info(name: str) -> ModelInfo:
     """What there is to know of the model `name` before it is built.
 
     Raises:
-        ValueError: for an unknown name.
+        UserError: for an unknown name.
     """
     if name not in _MODELS:
-        raise ValueError(
+        raise UserError(
             f"There is no model of this name. Received: name={name!r}. "
             f"The models are {', '.join(_MODELS)}."
         )
@@ -84,7 +86,7 @@ def build(name: str, **options: Any) -> keras.Model:
             `digit_pair`, `axis` for `inception`.
 
     Raises:
-        ValueError: for an unknown name, option or value.
+        UserError: for an unknown name, option or value.
     """
     builder = getattr(import_module("sharedlayers_dist.models.zoo"), info(name).name)
     available = list(inspect.signature(builder).parameters)
@@ -92,5 +94,5 @@ def build(name: str, **options: Any) -> keras.Model:
     if unknown:
         has = f"Its options are {', '.join(available)}" if available else "It has no options"
         received = ", ".join(f"{option}={options[option]!r}" for option in unknown)
-        raise ValueError(f"The model {name} has no such option. Received: {received}. {has}.")
+        raise UserError(f"The model {name} has no such option. Received: {received}. {has}.")
     return builder(**options)

@@ -28,7 +28,7 @@ def shared_layers(model: keras.Model) -> list[SharedLayer]:
     Models that are used once are looked into.
 
     Raises:
-        ValueError: for a model that is not functional.
+        UserError: for a model that is not functional.
     """
     nodes_of(model)  # Refuses a model without a graph before its inputs are asked for.
     names = [tensor.name for tensor in model.inputs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.pair import pair_classifier
 
 
@@ -59,12 +60,12 @@ def inception(*, axis: int = 1) -> keras.Model:
             the towers' channels side by side, (256, 256, 192).
 
     Raises:
-        ValueError: for any other axis.
+        UserError: for any other axis.
 
     Source: Szegedy et al., Going Deeper with Convolutions (2014), figure 2b.
     """
     if axis not in (1, -1):
-        raise ValueError(
+        raise UserError(
             "`axis` must be 1 (the notebook's: images one below the other) or -1 (channels side "
             f"by side). Received: axis={axis!r}."
         )

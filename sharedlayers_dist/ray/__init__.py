@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharedlayers_dist.ray.backend import HorovodConfig as HorovodConfig
     from sharedlayers_dist.ray.backend import num_restarts as num_restarts
-    from sharedlayers_dist.ray.launcher import fit as fit
-    from sharedlayers_dist.ray.launcher import train as train
+    from sharedlayers_dist.ray.driver import train as train
+    from sharedlayers_dist.ray.driver import train_for_result as train_for_result
 
 _HOME_OF_NAME = {
     "HorovodConfig": "backend",
-    "fit": "launcher",
     "num_restarts": "backend",
-    "train": "launcher",
+    "train": "driver",
+    "train_for_result": "driver",
 }
 __all__ = sorted(_HOME_OF_NAME)
 

@@ -16,6 +16,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.execution.worker_group import ExecutionGroup
 
 from sharedlayers_dist.dist import Rendezvous
+from sharedlayers_dist.errors import UserError
 
 _RESTARTS = "SHAREDLAYERS_DIST_RESTARTS"
 _LOOPBACK = "127.0.0.1"
@@ -43,7 +44,7 @@ class HorovodConfig(BackendConfig):
     def __post_init__(self) -> None:
         """Checks what can be checked without a cluster."""
         if self.connect_seconds < 1:
-            raise ValueError(
+            raise UserError(
                 "`connect_seconds` must be at least 1. Received: "
                 f"connect_seconds={self.connect_seconds}."
             )
@@ -72,7 +73,7 @@ class HorovodBackend(Backend):
         """Gives each worker its place among the ranks.
 
         Raises:
-            ValueError: for a node without the interface asked for.
+            UserError: for a node without the interface asked for.
         """
         if not isinstance(backend_config, HorovodConfig):
             raise TypeError(f"A HorovodConfig is needed. Received: {backend_config!r}.")
@@ -127,14 +128,14 @@ def find_interface(address: str, wanted: str = "") -> str:
     """The network interface of this machine that has `address`, or `wanted` if it is there.
 
     Raises:
-        ValueError: when there is none.
+        UserError: when there is none.
     """
     addresses = {name: {a.address for a in has} for name, has in psutil.net_if_addrs().items()}
     if wanted and wanted in addresses:
         return wanted
     found = [name for name, has in addresses.items() if address in has and not wanted]
     if not found:
-        raise ValueError(
+        raise UserError(
             "Every node needs the network interface that the ranks talk over. Received: "
             f"interface={wanted!r} on the node {address}, which has {', '.join(addresses)}. Give "
             "HorovodConfig(interface=...) one of these."

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sharedlayers_dist.train.interrupt import StopRequest
+from sharedlayers_dist.training.preemption import StopRequest
 
 
 class View(NamedTuple):

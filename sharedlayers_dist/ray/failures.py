@@ -14,6 +14,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
+from sharedlayers_dist.errors import UserError, named_line, one_line
+
 _LOST = (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
@@ -24,7 +26,7 @@ _LOST = (
 class RayRunError(RuntimeError):
     """A run on Ray that failed for good; the message names the rank and the node."""
 
-    is_agreed = True
+    raised_on_all_ranks = True
 
 
 class TellOfFailures(UserCallback):
@@ -68,8 +70,8 @@ def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str])
             "network is gone"
         )
     if _is_about_another(error):
-        return _one_line(error)
-    return f"{where} failed: {_one_line(error)}"
+        return _describe(error)
+    return f"{where} failed: {_describe(error)}"
 
 
 def describe_failure(error: TrainingFailedError) -> str:
@@ -77,13 +79,13 @@ def describe_failure(error: TrainingFailedError) -> str:
     if isinstance(error, WorkerGroupError):
         return describe_workers(error.worker_failures, {})
     if isinstance(error, ControllerError):
-        return _one_line(error.controller_failure)
-    return _one_line(error)
+        return _describe(error.controller_failure)
+    return _describe(error)
 
 
 def _is_about_another(error: BaseException) -> bool:
     """Whether a rank only passes on what it heard of another, as OtherRankFailedError does."""
-    return hasattr(_unwrapped(error), "told_by")
+    return hasattr(_unwrapped(error), "reporting_rank")
 
 
 def _unwrapped(error: BaseException) -> BaseException:
@@ -91,8 +93,8 @@ def _unwrapped(error: BaseException) -> BaseException:
     return error._base_exc if isinstance(error, UserExceptionWithTraceback) else error
 
 
-def _one_line(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
+    """The text of an error that was raised to be read; of any other its type too."""
     own = _unwrapped(error)
-    text = " ".join(str(own).split())
-    is_plain = isinstance(own, ValueError | RuntimeError) and text
-    return text if is_plain else f"{type(own).__name__}: {text}"
+    is_plain = isinstance(own, UserError | RuntimeError) and str(own).strip()
+    return one_line(own) if is_plain else named_line(own)

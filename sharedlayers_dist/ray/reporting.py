@@ -11,9 +11,10 @@ from ray.train import Checkpoint
 from ray.train.v2.api.report_config import CheckpointUploadMode
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.train.checkpoint import FOLDER, name_of_step
-from sharedlayers_dist.train.run_folder import RunFolder
-from sharedlayers_dist.train.storage import MANIFEST
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.folder import MANIFEST
+from sharedlayers_dist.training.checkpoints.files import FOLDER, name_of_step
+from sharedlayers_dist.training.run_folder import RunFolder
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -43,13 +44,13 @@ class Report(keras.callbacks.Callback):
         """Makes sure that any worker could go on from the run folder.
 
         Raises:
-            ValueError: on all ranks, for a run folder that is not the same on all nodes.
+            UserError: on all ranks, for a run folder that is not the same on all nodes.
         """
-        error: ValueError | None = None
+        error: UserError | None = None
         try:
             self._run.read_config()
         except ValueError:
-            error = ValueError(
+            error = UserError(
                 "Every node must see the run folder, since any of them may have to go on with the "
                 f"run. Received: output={str(self._run)!r}, which rank {dist.rank()} on the node "
                 f"{self._node} does not see. Choose a folder on a shared file system or an object "

@@ -12,12 +12,13 @@ import ray
 import ray.train
 
 from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, listen_to
-from sharedlayers_dist.train import RunFolder, TrainResult
-from sharedlayers_dist.train.interrupt import RunInterruptedError
-from sharedlayers_dist.train.sources import OpenReader, open_here
+from sharedlayers_dist.training import RunFolder, TrainResult
+from sharedlayers_dist.training.preemption import RunInterruptedError
+from sharedlayers_dist.training.readers import OpenReader, open_here
 
 if TYPE_CHECKING:
     import keras
@@ -44,8 +45,8 @@ def train_on_worker(
     import_tensorflow_quietly()
     from sharedlayers_dist import dist
     from sharedlayers_dist.ray.reporting import Report
-    from sharedlayers_dist.train.finite import NotFiniteError
-    from sharedlayers_dist.train.fit import fit
+    from sharedlayers_dist.training.finite import NotFiniteError
+    from sharedlayers_dist.training.fit import fit
 
     report = Report(RunFolder(config.output), node)
     try:
@@ -60,9 +61,9 @@ def train_on_worker(
         if not error.is_users:
             time.sleep(_SECONDS_TO_NOTICE)
             raise
-        return ValueError(str(error))
-    except ValueError as error:
-        return ValueError(str(error))
+        return UserError(str(error))
+    except UserError as error:
+        return UserError(str(error))
     except (RunInterruptedError, NotFiniteError) as error:
         return type(error)(str(error))
     finally:
@@ -73,6 +74,6 @@ def train_on_worker(
 def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:
     if not shard_actors:
         return open_here
-    from sharedlayers_dist.ray.shards import open_on_actors
+    from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
 
     return open_on_actors(shard_actors)

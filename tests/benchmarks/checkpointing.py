@@ -18,17 +18,19 @@ import keras
 import numpy as np
 
 from sharedlayers_dist import models
-from sharedlayers_dist.train import state
-from sharedlayers_dist.train.keeper import Keeper
-from sharedlayers_dist.train.keeping import KeepRule
-from sharedlayers_dist.train.storage import LocalFolder
-from sharedlayers_dist.train.track import Position
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training import state
+from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
+from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
+from sharedlayers_dist.training.position import Position
 
 SECONDS_BETWEEN_SAVES = 10.0
 NUM_INTERVALS = 6
 
 
-def save(model: keras.Model, keeper: Keeper, step: int, memory: state.HostMemory) -> float:
+def save(
+    model: keras.Model, keeper: CheckpointManager, step: int, memory: state.HostMemory
+) -> float:
     """Seconds that the training thread pays."""
     keeper.wait(600)
     began = time.perf_counter()
@@ -42,7 +44,9 @@ def measure_tweet_model(folder: Path) -> None:
     model = models.compact_view(models.build("tweet_pair"))
     model.compile(keras.optimizers.RMSprop(), "binary_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
-    keeper = Keeper(LocalFolder(folder), KeepRule(newest=2), before=lambda: None, start=0)
+    keeper = CheckpointManager(
+        LocalFolder(folder), RetentionPolicy(newest=2), before=lambda: None, start=0
+    )
     memory = state.HostMemory()
     paid = [save(model, keeper, step, memory) * 1000 for step in range(1, 31)]
     keeper.close()
@@ -78,7 +82,7 @@ class LargeTraining:
         self.model.train_on_batch(self._x, self._y)
         self.step += 1
 
-    def run(self, num_steps: int, keeper: Keeper | None) -> tuple[float, float, float]:
+    def run(self, num_steps: int, keeper: CheckpointManager | None) -> tuple[float, float, float]:
         """Wall and CPU seconds of `num_steps`, and what the thread paid for a save after the first.
 
         The interval is long enough for the writing to end within it.
@@ -98,7 +102,9 @@ class LargeTraining:
 def measure_large_model(folder: Path) -> None:
     training = LargeTraining()
     megabytes = sum(v.value.numpy().nbytes for v in training.model.weights) / 1e6
-    keeper = Keeper(LocalFolder(folder), KeepRule(newest=2), before=lambda: None, start=0)
+    keeper = CheckpointManager(
+        LocalFolder(folder), RetentionPolicy(newest=2), before=lambda: None, start=0
+    )
     alone = []
     for _ in range(5):
         cpu = time.process_time()

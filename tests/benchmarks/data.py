@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import PairReader, encode_text, index_dataset, make_alphabet
-from sharedlayers_dist.data.plan import plan_epoch
+from sharedlayers_dist.data.order.epoch_plan import plan_epoch
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.world import World
 

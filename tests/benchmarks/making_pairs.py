@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from sharedlayers_dist.config import PairsConfig
-from sharedlayers_dist.data.making import make_pairs
+from sharedlayers_dist.data.making.make_pairs import make_pairs
 
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))
 from tweets import write_tweets

@@ -22,7 +22,7 @@ import ray
 from sharedlayers_dist import World
 from sharedlayers_dist.data import PairReader, index_dataset
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
-from sharedlayers_dist.ray.shards import open_on_actors, start_shard_actors
+from sharedlayers_dist.ray.reading.shard_reader import open_on_actors, start_shard_actors
 from tests.benchmarks.data import write_pairs
 
 BATCH_SIZE = 256

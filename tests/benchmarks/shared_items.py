@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from sharedlayers_dist.data import index_dataset
-from sharedlayers_dist.data.set_rows import GroupNumbers, read_set
+from sharedlayers_dist.data.inspection.rows import GroupNumbers, read_set
 
 BATCH_SIZES = (128, 256, 1024)
 NUM_STREAMS = 24

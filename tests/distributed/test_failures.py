@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.train.checkpoint import (
+from sharedlayers_dist.storage.folder import open_folder
+from sharedlayers_dist.training.checkpoints.files import (
     list_checkpoints,
     read_checkpoint,
     read_newest_checkpoint,
     step_of_name,
 )
-from sharedlayers_dist.train.interrupt import EXIT_CODE
-from sharedlayers_dist.train.storage import open_folder
+from sharedlayers_dist.training.preemption import EXIT_CODE
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import Way, make_bucket, make_uri

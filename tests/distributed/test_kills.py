@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
-from sharedlayers_dist.train.storage import LocalFolder
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.train.checkpoint import list_checkpoints, read_checkpoint
-from sharedlayers_dist.train.storage import LocalFolder
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist import TrainConfig, cli, train
-from sharedlayers_dist.train import fit, storage
+from sharedlayers_dist.storage import folder as storage
+from sharedlayers_dist.training import fit
 from tests.distributed.workers.patient import Patient
 
 

@@ -20,8 +20,8 @@ import time
 import keras
 
 from sharedlayers_dist import TrainConfig, train
-from sharedlayers_dist.train import fit as _fit  # noqa: F401  (loads all that a run needs)
-from sharedlayers_dist.train import storage
+from sharedlayers_dist.storage import folder as storage
+from sharedlayers_dist.training import fit as _fit  # noqa: F401  (loads all that a run needs)
 
 
 class KillMe:

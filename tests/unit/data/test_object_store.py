@@ -14,7 +14,7 @@ from sharedlayers_dist.data import (
     make_pairs,
     resolve_alphabet,
 )
-from sharedlayers_dist.data.files import hide_secrets
+from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
 from tests.object_store import make_bucket, make_uri
 from tests.unit.data.samples import write_dataset

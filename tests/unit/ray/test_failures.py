@@ -7,6 +7,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from sharedlayers_dist.dist import OtherRankFailedError
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.failures import describe_workers
 
 PLACES = {0: "10.0.0.1", 1: "10.0.0.2", 2: "10.0.0.2"}
@@ -17,7 +18,7 @@ def raised(error):
 
 
 OWN = raised(KeyError("speed"))
-PLAIN = raised(ValueError("one.parquet is empty"))
+PLAIN = raised(UserError("one.parquet is empty"))
 LOST = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError("gone"))
 HEARD = raised(OtherRankFailedError("Rank 2 failed: no", 2, False))
 

@@ -1,0 +1,1 @@
+"""What is in a pair dataset, and what is wrong with it."""

@@ -1,0 +1,166 @@
+"""What inspection keeps of a set's rows: numbers for their items and groups, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sharedlayers_dist.data.content_keys import content_keys
+from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
+from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters
+from sharedlayers_dist.errors import one_line
+from sharedlayers_dist.storage.uri import open_filesystem
+
+UNKNOWN_GROUP = -1
+_LONGEST = 10_000
+"""Characters; longer texts are counted as this long."""
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(kw_only=True)
+class SetRows:
+    """The good rows that were read of one set, 49 bytes each; all arrays in file order."""
+
+    row_group: np.ndarray
+    """int64 (rows,), index of each row's row group in the dataset."""
+    label: np.ndarray
+    """int8 (rows,), 0 or 1."""
+    item: np.ndarray
+    """uint64 (rows, 2), equal for the same item: content to the letter, and group."""
+    content: np.ndarray
+    """uint64 (rows, 2), equal for content that counts as the same (see `content_keys`)."""
+    group: np.ndarray
+    """int32 (rows, 2), index of each side's group among `group_names`, or `UNKNOWN_GROUP`."""
+    lengths: np.ndarray
+    """int64 (10,001,), sides with each number of characters; zeros for images."""
+    characters: np.ndarray
+    """int64 (0x110000,), how often the sides hold each code point."""
+    num_read: int
+    """Rows read, the bad ones included."""
+    num_bad: int
+    problems: list[str]
+    """The first bad row of each row group that has some."""
+    group_problems: list[str]
+    """Why groups are unknown, for each row group whose group columns cannot be read."""
+
+
+class GroupNumbers:
+    """Numbers for group names, the same over all sets."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names in the order of their numbers."""
+        return list(self._numbers)
+
+    def number(self, groups: pa.ChunkedArray) -> np.ndarray:
+        """Numbers int32 (n,) of `groups` (n,); `UNKNOWN_GROUP` for nulls."""
+        encoded = groups.cast(pa.string()).combine_chunks().dictionary_encode()
+        numbers = [
+            self._numbers.setdefault(name, len(self._numbers))
+            for name in encoded.dictionary.to_pylist()
+        ]
+        index = pc.fill_null(encoded.indices, len(numbers)).to_numpy()
+        return np.array([*numbers, UNKNOWN_GROUP], np.int32)[index]
+
+
+def choose_row_groups(index: DatasetIndex, max_rows: int | None) -> np.ndarray:
+    """Row groups with rows to read: all, or evenly spaced ones of about `max_rows` rows in all."""
+    filled = np.flatnonzero(index.row_counts)
+    if max_rows is None or index.num_rows <= max_rows:
+        return filled
+    num_chosen = max(1, len(filled) * max_rows // index.num_rows)
+    return filled[np.arange(num_chosen) * len(filled) // num_chosen]
+
+
+def read_set(
+    index: DatasetIndex,
+    row_groups: np.ndarray,
+    groups: GroupNumbers,
+    advance: Callable[[int], object],
+) -> SetRows:
+    """Reads `row_groups` of a set; bad rows are counted and left out.
+
+    Args:
+        index: the set.
+        row_groups: int (n,), which row groups of the set.
+        groups: gets the names of the groups that it does not have yet.
+        advance: called with the number of rows read, after each row group.
+    """
+    loader = RowGroupLoader(index, on_bad_row="skip")
+    lengths = np.zeros(_LONGEST + 1, np.int64)
+    characters = np.zeros(NUM_CODE_POINTS, np.int64)
+    parts: dict[str, list[np.ndarray]] = {
+        "row_group": [np.empty(0, np.int64)],
+        "label": [np.empty(0, np.int8)],
+        "item": [np.empty((0, 2), np.uint64)],
+        "content": [np.empty((0, 2), np.uint64)],
+        "group": [np.empty((0, 2), np.int32)],
+    }
+    num_read = 0
+    problems: list[str] = []
+    group_problems: list[str] = []
+    for row_group in row_groups.tolist():
+        loaded = loader.load(row_group)
+        if loaded.problem:
+            problems.append(loaded.problem)
+        num_read += len(loaded.label)
+        advance(len(loaded.label))
+        good = np.flatnonzero(loaded.label >= 0)
+        if not len(good):
+            continue
+        try:
+            group = _read_groups(index, row_group, groups)[good]
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            file, number = index.file_of_group(row_group)
+            group_problems.append(f"{file.path}, row group {number}: {one_line(error)}")
+            group = np.full((len(good), 2), UNKNOWN_GROUP, np.int32)
+        sides = [_sides(side, good) for side in (loaded.a, loaded.b)]
+        if index.kind == "text":
+            for side in sides:
+                length = np.minimum(pc.utf8_length(side).to_numpy(), _LONGEST)
+                lengths += np.bincount(length, minlength=_LONGEST + 1)
+                characters += count_characters(side)
+        exact = np.stack([content_keys(side, exact=True) for side in sides], axis=1)
+        content = exact
+        if index.kind == "text":
+            content = np.stack([content_keys(side) for side in sides], axis=1)
+        parts["row_group"].append(np.full(len(good), row_group))
+        parts["label"].append(loaded.label[good].astype(np.int8))
+        parts["item"].append(exact ^ (group.astype(np.uint64) * _MIX))
+        parts["content"].append(content)
+        parts["group"].append(group)
+    arrays = {name: np.concatenate(values) for name, values in parts.items()}
+    return SetRows(
+        **arrays,
+        lengths=lengths,
+        characters=characters,
+        num_read=num_read,
+        num_bad=num_read - len(arrays["label"]),
+        problems=problems,
+        group_problems=group_problems,
+    )
+
+
+def _sides(items: pa.Array | np.ndarray, good: np.ndarray) -> pa.Array | np.ndarray:
+    """The good rows of one column."""
+    return items.take(pa.array(good)) if isinstance(items, pa.Array) else items[good]
+
+
+def _read_groups(index: DatasetIndex, row_group: int, groups: GroupNumbers) -> np.ndarray:
+    """Numbers int32 (rows, 2) of both sides' groups."""
+    if not index.has_groups:
+        return np.full((int(index.row_counts[row_group]), 2), UNKNOWN_GROUP, np.int32)
+    file, number = index.file_of_group(row_group)
+    filesystem, _ = open_filesystem(index.uri)
+    with pq.ParquetFile(file.path, filesystem=filesystem) as parquet:
+        table = parquet.read_row_group(number, ["group_a", "group_b"])
+    return np.stack([groups.number(table[name]) for name in ("group_a", "group_b")], axis=1)

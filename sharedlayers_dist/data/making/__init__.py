@@ -1,0 +1,1 @@
+"""Making pair datasets from labelled items."""

@@ -1,0 +1,1 @@
+"""Reading one rank's share of the batches."""

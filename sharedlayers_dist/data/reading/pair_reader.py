@@ -1,0 +1,228 @@
+"""Reading one rank's share of a pair dataset as batches, in the order of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+
+from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.mixture import DatasetMixture
+from sharedlayers_dist.data.order.epoch_plan import EpochPlan, StepRows, count_steps
+from sharedlayers_dist.data.order.permutation import Rows
+from sharedlayers_dist.data.reading.batch import (
+    Batch,
+    bytes_per_pair,
+    join_parts,
+    padding_batch,
+    split_steps,
+    take_rows,
+)
+from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
+from sharedlayers_dist.data.reading.row_groups import OnBadRow, RowGroup, RowGroupLoader
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.world import World
+
+_LOADING_THREADS = 4
+_MOST_BYTES_AT_ONCE = 1 << 24
+
+
+class PairReader:
+    """Reads one rank's share of each global batch; the plan gives the order.
+
+    Batches are made in a background thread, those of several steps at once, and handed out
+    `batches_ahead` before they are needed; row groups are read by a few more threads and kept while
+    a window of the plan holds them. In memory are, at most, `window` row groups for each of this
+    rank's streams, those of the next `2 * rows_at_once` rows, and as many rows of batches.
+
+    Args:
+        index: The dataset, or several.
+        alphabet: Characters with the ids 1, 2, ...; not used for images.
+        batch_size: Pairs of a global batch, over all ranks.
+        seed: Seed of the order.
+        num_streams: Parts that the dataset is read in; the most ranks that can share it.
+        world: Which rank reads.
+        shuffle: False keeps the dataset's own order within each stream, and with one stream
+            altogether.
+        window: Row groups of a stream that are shuffled together; None for the plan's default.
+        run_length: Consecutive rows that stay together in the shuffling; None for what the dataset
+            says, 1 to shuffle single rows.
+        on_bad_row: `error`, or `skip` to make rows of label -1 and weight 0 of bad ones: they keep
+            their place, so that the steps and the order of all others stay the same.
+        batches_ahead: Batches that wait for the consumer at most.
+        rows_at_once: Rows of this rank that are made at once at most (16 MiB of large ones, and
+            one step at least): what row groups and steps cost is paid once for all of them.
+
+    Raises:
+        UserError: for more ranks than streams, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        index: DatasetIndex | DatasetMixture,
+        *,
+        alphabet: str,
+        batch_size: int,
+        seed: int,
+        num_streams: int,
+        world: World,
+        shuffle: bool = True,
+        window: int | None = None,
+        run_length: int | None = None,
+        on_bad_row: OnBadRow = "error",
+        batches_ahead: int = 4,
+        rows_at_once: int = 8192,
+    ) -> None:
+        if batches_ahead < 1:
+            raise UserError(
+                f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
+            )
+        self.index = index
+        self.alphabet = alphabet
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_streams = num_streams
+        self.world = world
+        self.shuffle = shuffle
+        self.window = window
+        self.run_length = run_length
+        self.batches_ahead = batches_ahead
+        self.rows_at_once = rows_at_once
+        self._loaders = [RowGroupLoader(part, on_bad_row=on_bad_row) for part in index.parts]
+        self._first_groups = np.cumsum([0] + [part.row_counts.size for part in index.parts])
+        self.wait_seconds = 0.0
+        """Seconds that the consumer of `batches` has waited for data so far."""
+        self.num_cut_texts = 0
+        """Texts given so far that lost their beginning for being longer than 280 characters."""
+        self.num_bad_rows = 0
+        """Bad rows left out so far on this rank."""
+        self._problem_of_group: dict[int, str] = {}
+        self.error: Exception | None = None
+        """What reading failed with; TensorFlow reports its text alone."""
+        self.plan(0).iter_steps(rank=world.rank, size=world.size)  # Raises now rather than later.
+
+    @property
+    def problems(self) -> list[str]:
+        """The first bad row of each row group that has some: where it lies and what is wrong."""
+        return [self._problem_of_group[group] for group in sorted(self._problem_of_group)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global steps of an epoch, the same on every rank."""
+        return count_steps(self.index.num_rows, self.batch_size)
+
+    def pairs_of_step(self, step: int) -> int:
+        """Pairs of global batch `step` over all ranks: `batch_size`, or fewer in the last one."""
+        return min(self.batch_size, self.index.num_rows - step * self.batch_size)
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The order of one epoch."""
+        return self.index.plan_epoch(
+            seed=self.seed,
+            epoch=epoch,
+            batch_size=self.batch_size,
+            num_streams=self.num_streams,
+            window=self.window,
+            run_length=self.run_length,
+            shuffle=self.shuffle,
+        )
+
+    def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
+        """This rank's batches of `epoch` from global step `start_step` on, one for each step.
+
+        The threads end with the iterator: when it is exhausted, closed, left as a context manager,
+        or dropped.
+
+        Raises:
+            UserError: here, where there is no such step; from the iterator, for data that
+                cannot be used.
+        """
+        rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
+        steps_at_once = max(1, rows * self.world.size // self.batch_size)
+        steps = self._plan_steps(epoch, start_step, steps_at_once)
+
+        def make() -> Generator[Batch, None, None]:
+            with closing(self._read(steps)) as stretches:
+                for counts, batch in stretches:
+                    yield from split_steps(batch, counts, self.index)
+
+        return PrefetchIterator(make, depth=self.batches_ahead, on_wait=self._add_wait)
+
+    def stretches(self, epoch: int, start_step: int, steps_at_once: int) -> PrefetchIterator[Batch]:
+        """Like `batches`, but the rows of `steps_at_once` steps end to end, without padding.
+
+        One stretch waits for the consumer at most, and another is in the making.
+        """
+        steps = self._plan_steps(epoch, start_step, steps_at_once)
+
+        def make() -> Generator[Batch, None, None]:
+            with closing(self._read(steps)) as stretches:
+                for _, batch in stretches:
+                    yield batch
+
+        return PrefetchIterator(make, depth=1, on_wait=self._add_wait)
+
+    def _plan_steps(self, epoch: int, start_step: int, steps_at_once: int) -> Iterator[StepRows]:
+        return self.plan(epoch).iter_steps(
+            rank=self.world.rank,
+            size=self.world.size,
+            start_step=start_step,
+            steps_at_once=steps_at_once,
+        )
+
+    def _add_wait(self, seconds: float) -> None:
+        self.wait_seconds += seconds
+
+    def _read(self, steps: Iterator[StepRows]) -> Generator[tuple[Rows, Batch], None, None]:
+        """Makes the rows of each of `steps`; gives how many each step has, and all end to end."""
+        pool = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="sharedlayers-row-groups")
+        cache: dict[int, Future[RowGroup]] = {}
+
+        def plan_next() -> tuple[StepRows | None, set[int]]:
+            planned = next(steps, None)
+            needed = set() if planned is None else set(self._groups_of(planned.rows).tolist())
+            for group in sorted(needed - cache.keys()):
+                cache[group] = pool.submit(self._load, group)
+            return planned, needed
+
+        try:
+            planned, _ = plan_next()
+            while planned is not None:
+                upcoming, needed = plan_next()  # Its row groups load while these rows are made.
+                yield planned.counts, self._gather(planned.rows, cache)
+                # Several pieces of a mixture may lie in one row group.
+                for group in set(self._groups_of(planned.finished).tolist()) - needed:
+                    cache.pop(group, None)
+                planned = upcoming
+        except Exception as e:
+            self.error = e
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, group: int) -> RowGroup:
+        part = int(np.searchsorted(self._first_groups, group, side="right")) - 1
+        loaded = self._loaders[part].load(group - int(self._first_groups[part]))
+        if loaded.problem:
+            self._problem_of_group[group] = loaded.problem
+        return loaded
+
+    def _groups_of(self, rows: Rows) -> Rows:
+        return np.searchsorted(self.index.row_starts, rows, side="right") - 1
+
+    def _gather(self, rows: Rows, cache: dict[int, Future[RowGroup]]) -> Batch:
+        if rows.size == 0:
+            return Batch._make(values[:0] for values in padding_batch(self.index))
+        group_of_row = self._groups_of(rows)
+        by_group = np.argsort(group_of_row, kind="stable")
+        groups, first = np.unique(group_of_row[by_group], return_index=True)
+        parts = [
+            take_rows(cache[group].result(), rows[places] - self.index.row_starts[group])
+            for group, places in zip(groups.tolist(), np.split(by_group, first[1:]), strict=True)
+        ]
+        batch, num_cut = join_parts(parts, np.argsort(by_group), rows, self.alphabet)
+        self.num_cut_texts += num_cut
+        self.num_bad_rows += int(np.count_nonzero(batch.label < 0))
+        return batch

@@ -1,0 +1,203 @@
+"""Loading one row group of a pair dataset: decoded, checked, with every error placed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
+from sharedlayers_dist.data.schema import is_text, to_numpy
+from sharedlayers_dist.data.text import is_utf8
+from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.storage.uri import open_filesystem
+
+OnBadRow = Literal["error", "skip"]
+_FOOTERS_KEPT = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowGroup:
+    """The pairs of one row group. Bad rows are there too: empty items, label -1, weight 0."""
+
+    a: pa.Array | NDArray
+    """Texts as a `large_string` array, or images, shape `(rows, height, width, channels)`."""
+    b: pa.Array | NDArray
+    label: NDArray[np.float32]
+    """0 or 1; -1 for a bad row; shape `(rows,)`."""
+    weight: NDArray[np.float32]
+    """How much each pair counts, shape `(rows,)`; 1 where the dataset has no weights."""
+    problem: str = ""
+    """Of the first bad row: where it lies and what is wrong with it."""
+
+
+class RowGroupLoader:
+    """Reads row groups of one dataset; may be called from several threads.
+
+    Args:
+        index: The dataset.
+        on_bad_row: `error` raises for the first bad row; `skip` lets them through as `RowGroup`
+            says. Bad are a null, a label other than 0 and 1, a weight that is negative or not
+            finite, a text that is not UTF-8, and every row of a row group that is corrupt.
+
+    Raises:
+        UserError: for another `on_bad_row`.
+    """
+
+    def __init__(self, index: DatasetIndex, *, on_bad_row: OnBadRow = "error") -> None:
+        if on_bad_row not in get_args(OnBadRow):
+            raise UserError(
+                f"`on_bad_row` must be 'error' or 'skip'. Received: on_bad_row={on_bad_row!r}."
+            )
+        self.index = index
+        self.on_bad_row = on_bad_row
+        self._filesystem, _ = open_filesystem(index.uri)
+        self._columns = ["a", "b", "label"] + (["weight"] if index.has_weight else [])
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._lock = Lock()
+
+    def load(self, row_group: int) -> RowGroup:
+        """Reads row group `row_group` of the dataset.
+
+        Raises:
+            UserError: for a file or row that cannot be used; names the file, the row group
+                and, where one is to blame, the row.
+        """
+        file, group_of_file = self.index.file_of_group(row_group)
+        place = f"{file.path}, row group {group_of_file}"
+        try:
+            table = self._read(file, group_of_file)
+        except (pa.ArrowException, OSError) as e:
+            problem = f"{place}: it cannot be read: {one_line(e)}"
+            if self.on_bad_row == "error" or not self._is_readable(file):
+                raise UserError(f"{problem}. Write the file anew.") from e
+            return self._blank(int(self.index.row_counts[row_group]), problem)
+        return self._check(table, place)
+
+    def _read(self, file: IndexedFile, group_of_file: int) -> pa.Table:
+        with self._lock:
+            footer = self._footers.get(file.path)
+        with pq.ParquetFile(
+            file.path, filesystem=self._filesystem, metadata=footer, pre_buffer=True
+        ) as parquet:
+            if footer is None:
+                with self._lock:
+                    self._footers[file.path] = parquet.metadata
+                    while len(self._footers) > _FOOTERS_KEPT:
+                        self._footers.popitem(last=False)
+            rows = file.row_counts[group_of_file]
+            table = parquet.read_row_group(group_of_file, self._columns, use_threads=False)
+        if table.num_rows != rows:
+            raise pa.ArrowInvalid(f"it has {table.num_rows} rows, and had {rows} when indexed")
+        return table
+
+    def _is_readable(self, file: IndexedFile) -> bool:
+        """Whether the file's bytes can be had: then what failed is their meaning."""
+        try:
+            with self._filesystem.open_input_stream(file.path) as stream:
+                while stream.read(1 << 22):
+                    pass
+        except OSError:
+            return False
+        return True
+
+    def _check(self, table: pa.Table, place: str) -> RowGroup:
+        columns = {name: table[name] for name in self._columns}
+        reasons = Reasons(table.num_rows)
+        for name, column in columns.items():
+            if column.null_count:
+                reasons.add(f"column {name!r} is null", _to_numpy(column.is_null()))
+        label = _to_numpy(columns["label"].cast(pa.int64(), safe=False).fill_null(0))
+        reasons.add("its label is {} and must be 0 or 1", (label != 0) & (label != 1), label)
+        weight = np.ones(table.num_rows, np.float32)
+        if self.index.has_weight:
+            weight = _to_numpy(columns["weight"].cast(pa.float32(), safe=False).fill_null(0))
+            is_bad = ~np.isfinite(weight) | (weight < 0)
+            reasons.add("its weight is {} and must be finite and not negative", is_bad, weight)
+        a, b = (self._decode(columns[name], name, reasons) for name in "ab")
+        is_bad = reasons.is_bad
+        if not is_bad.any():
+            return RowGroup(a=a, b=b, label=label.astype(np.float32), weight=weight)
+        row, reason = reasons.first()
+        problem = f"{place}, row {row}: {reason}"
+        if self.on_bad_row == "error":
+            raise UserError(
+                f"{problem}. Correct it, or leave such rows out with --on-bad-row skip."
+            )
+        return RowGroup(
+            a=_blank_rows(a, is_bad),
+            b=_blank_rows(b, is_bad),
+            label=np.where(is_bad, -1, label).astype(np.float32),
+            weight=np.where(is_bad, 0, weight).astype(np.float32),
+            problem=problem,
+        )
+
+    def _decode(self, column: pa.ChunkedArray, name: str, reasons: Reasons) -> pa.Array | NDArray:
+        if not is_text(column.type):
+            return read_images(column)
+        texts = read_texts(column)
+        reasons.add(f"column {name!r} is not UTF-8", ~is_utf8(texts))
+        return texts
+
+    def _blank(self, num_rows: int, problem: str) -> RowGroup:
+        items: pa.Array | NDArray
+        if self.index.kind == "text":
+            items = pa.array([""] * num_rows, pa.large_string())
+        else:
+            items = np.zeros((num_rows, *self.index.item_shape), self.index.item_dtype)
+        weight = np.zeros(num_rows, np.float32)
+        return RowGroup(a=items, b=items, label=weight - 1, weight=weight, problem=problem)
+
+
+class Reasons:
+    """Which rows of a row group are bad, and why the first one is."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.is_bad = np.zeros(num_rows, np.bool_)
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, reason: str, is_bad: NDArray[np.bool_], values: NDArray | None = None) -> None:
+        """Adds rows with one reason, into which the first one's value is put."""
+        if is_bad.any():
+            row = int(np.argmax(is_bad))
+            self._found.append((row, reason.format(None if values is None else values[row])))
+            self.is_bad |= is_bad
+
+    def first(self) -> tuple[int, str]:
+        """The first bad row and its reason."""
+        return min(self._found, key=lambda found: found[0])
+
+
+def _to_numpy(column: pa.ChunkedArray) -> NDArray:
+    return column.to_numpy()
+
+
+def read_texts(column: pa.ChunkedArray) -> pa.Array:
+    """The texts of a column in any of Arrow's layouts as one `large_string` array."""
+    texts = column.cast(pa.large_string()).combine_chunks()
+    return texts if isinstance(texts, pa.Array) else pa.concat_arrays(texts.chunks)
+
+
+def read_images(column: pa.ChunkedArray) -> NDArray:
+    """The images of a column, shape `(rows, height, width, channels)`; a null one is zeros."""
+    array = column.combine_chunks()
+    array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
+    if array.null_count:
+        width = array.type.storage_type.list_size
+        zeros = pa.array([[0] * width], array.type.storage_type)
+        storage = pc.if_else(array.is_null(), zeros[0], array.storage)
+        array = pa.ExtensionArray.from_storage(array.type, storage)
+    return to_numpy(array)
+
+
+def _blank_rows(items: pa.Array | NDArray, is_bad: NDArray[np.bool_]) -> pa.Array | NDArray:
+    if isinstance(items, pa.Array):
+        return pc.if_else(pa.array(is_bad), "", items)
+    return np.where(is_bad[(..., *[None] * (items.ndim - 1))], 0, items).astype(items.dtype)

@@ -1,0 +1,46 @@
+"""Batches into `model.fit` through tf.data: the only file here that loads TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from sharedlayers_dist.data.reading.reader import Reader
+from sharedlayers_dist.data.schema import TEXT_LENGTH
+
+
+def as_tf_dataset(reader: Reader, position: Callable[[], tuple[int, int]]) -> tf.data.Dataset:
+    """This rank's batches as `model.fit` takes them: `(x, y, sample_weight)`, one for each step.
+
+    `x` is `{"a": ..., "b": ...}` as in `Batch`, `y` float32 `(n, 1)`, `sample_weight` float32
+    `(n,)`. Each new iterator over the dataset asks `position` for the epoch and the step in it to
+    start from, when its first element is asked for, and ends with that epoch. It keeps no state
+    of its own: Keras makes an iterator for each epoch, and may make others to look at a batch.
+
+    The number of steps is part of the dataset (Keras relies on it), as it is for the `position`
+    at this call. A dataset that starts in mid-epoch therefore serves the rest of that one epoch.
+    """
+    if reader.index.kind == "text":
+        item = tf.TensorSpec((None, TEXT_LENGTH), tf.uint16)
+    else:
+        item = tf.TensorSpec((None, *reader.index.item_shape), reader.index.item_dtype)
+    signature = (
+        {"a": item, "b": item},
+        tf.TensorSpec((None, 1), tf.float32),
+        tf.TensorSpec((None,), tf.float32),
+    )
+
+    def generate() -> Iterator[Any]:
+        epoch, step = position()
+        with reader.batches(epoch, step) as batches:
+            for batch in batches:
+                yield {"a": batch.a, "b": batch.b}, batch.label, batch.weight
+
+    _, start_step = position()
+    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    # The reader is ahead already; one more batch hides the copy into TensorFlow's memory.
+    return batches.prefetch(1).apply(
+        tf.data.experimental.assert_cardinality(reader.steps_per_epoch - start_step)
+    )

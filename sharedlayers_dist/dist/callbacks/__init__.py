@@ -1,0 +1,1 @@
+"""Keras callbacks whose outcome is the same on all ranks."""

@@ -1,0 +1,111 @@
+"""`BroadcastInitialState`: every rank starts from rank zero's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.collectives import (
+    allgather_object,
+    broadcast_arrays,
+    broadcast_object,
+    raise_on_all_ranks,
+)
+from sharedlayers_dist.dist.gradients.optimizer import distribution_of
+from sharedlayers_dist.dist.gradients.step import prepare, prepared_step
+
+
+class BroadcastInitialState(keras.callbacks.Callback):
+    """Gives every rank the state of one rank when training begins, before the first step.
+
+    That is: weights, trainable or not; the states of random number generators; the optimizer's
+    iteration count, learning rate and slots (an optimizer that is not built yet is built first);
+    and the metrics. A model without known shapes is built by the first batch, and gets its state
+    then, still before it computes anything.
+
+    It also calls `prepare(model)`, which makes gradients the mean over all samples of all ranks.
+    With one rank it does nothing.
+
+    Args:
+        root: The rank whose state all get.
+    """
+
+    def __init__(self, *, root: int = 0) -> None:
+        super().__init__()
+        self._root = root
+
+    def set_model(self, model: keras.Model) -> None:
+        """Prepares the model's steps; Keras calls this before it makes its training function."""
+        super().set_model(model)
+        if runtime.size() > 1 and prepared_step(model) is None:
+            prepare(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Broadcasts, or arranges it for the first step if the model is not built."""
+        if runtime.size() == 1:
+            return
+        is_built = all(layer.built for layer in self.model._flatten_layers())
+        if all(allgather_object(is_built)):
+            self._broadcast()
+            return
+        step = prepared_step(self.model)
+        if step is not None:
+            step.when_built = self._broadcast
+
+    def _broadcast(self) -> None:
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        broadcast_state(self.model, root=self._root)
+
+
+def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
+    """Overwrites a built model's and its optimizer's variables with those of rank `root`.
+
+    Raises:
+        RuntimeError: on every rank, if the ranks' models have not the same variables.
+    """
+    if runtime.size() == 1:
+        return
+    variables = [*model.variables, *model.optimizer.variables]
+    names = [v.path for v in variables]
+    distribution = distribution_of(model.optimizer)
+    if distribution is not None:
+        variables += distribution.state
+        names += [v.name for v in distribution.state]
+    # Metrics are made when they are first used, which some ranks may have done alone, e.g. to
+    # evaluate. Where they differ they are left: fit() resets them at the start of an epoch.
+    metrics = [v for metric in model.metrics for v in metric.variables]
+    shapes = [(str(v.dtype), tuple(v.shape)) for v in metrics]
+    if all(other == shapes for other in allgather_object(shapes)):
+        variables += metrics
+        names += [v.path for v in metrics]
+    _require_same_variables(variables, names, root)
+    arrays = [_value(v).numpy() for v in variables]
+    for variable, array in zip(variables, broadcast_arrays(arrays, root=root), strict=True):
+        variable.assign(array)
+
+
+def _require_same_variables(variables: list[Any], names: list[str], root: int) -> None:
+    """Raises on every rank if a rank's variables are not of the root's dtypes and shapes."""
+    own = [(str(v.dtype), tuple(v.shape)) for v in variables]
+    expected = broadcast_object((own, names), root=root)
+    error = None
+    if own != expected[0]:
+        here = list(zip(names, own, strict=True))
+        there = list(zip(expected[1], expected[0], strict=True))
+        first = next(
+            ((a, b) for a, b in zip(here, there, strict=False) if a[1] != b[1]),
+            (f"{len(here)} variables", f"{len(there)} variables"),
+        )
+        error = RuntimeError(
+            "All ranks must make the same model and optimizer. Received: "
+            f"{first[0]} here, {first[1]} on rank {root}."
+        )
+    raise_on_all_ranks(error)
+
+
+def _value(variable: Any) -> Any:
+    """Returns a Keras or TensorFlow variable's tensor in its own dtype."""
+    return variable.value if hasattr(variable, "path") else variable

@@ -1,0 +1,1 @@
+"""From one rank's gradients to one step of all ranks."""

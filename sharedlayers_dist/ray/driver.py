@@ -1,0 +1,251 @@
+"""The driver of a run on Ray: makes room, starts actors and workers, and speaks for all of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+import ray
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.result import Result
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.ray.backend import HorovodConfig
+from sharedlayers_dist.ray.cluster import join_cluster
+from sharedlayers_dist.ray.control import View, start_control
+from sharedlayers_dist.ray.failures import RayRunError, TellOfFailures, describe_failure
+from sharedlayers_dist.ray.placement import (
+    describe_resources,
+    resources_per_worker,
+    wait_for_resources,
+)
+from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
+from sharedlayers_dist.training import RunFolder, TrainResult
+from sharedlayers_dist.training.preemption import listen_for_stop
+from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_COMPLAINTS = 30.0
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""What Ray sets in the environment of a job, which runs in a folder that is removed later."""
+_START_SECONDS = 30
+"""How long Ray Train waits for a group of workers before it looks at the cluster again."""
+
+
+def train(
+    config: TrainConfig,
+    make_callbacks: MakeCallbacks = tuple,
+    *,
+    horovod: HorovodConfig | None = None,
+    ray_callbacks: Sequence[UserCallback] = (),
+) -> TrainResult:
+    """Trains a pair model on a Ray cluster; the driver calls this, once.
+
+    The same configuration gives the same result as under the other launchers. Workers that fail
+    are started again up to `max_failures` times, and go on from the last checkpoint.
+
+    Args:
+        config: The run's options. Every node must see the data and the run folder.
+        make_callbacks: Makes further Keras callbacks on each worker.
+        horovod: How the ranks find each other.
+        ray_callbacks: Ray Train's own callbacks, such as Tune's `TuneReportCallback()`.
+
+    Returns:
+        What was trained, as on every other launcher.
+
+    Raises:
+        UserError: for what a user got wrong.
+        RuntimeError: for a run that could not be placed, or failed too often; it names rank and
+            node.
+        RunInterruptedError: for a run that was asked to stop and has saved itself.
+    """
+    result = train_for_result(config, make_callbacks, horovod=horovod, ray_callbacks=ray_callbacks)
+    if not isinstance(result.return_value, TrainResult):
+        raise RuntimeError(f"The run ended without a result. Received: {result.return_value!r}.")
+    return result.return_value
+
+
+def train_for_result(
+    config: TrainConfig,
+    make_callbacks: MakeCallbacks = tuple,
+    *,
+    horovod: HorovodConfig | None = None,
+    ray_callbacks: Sequence[UserCallback] = (),
+) -> Result:
+    """Does what `train` does, and returns what Ray Train says of it.
+
+    `metrics` are those of the last epoch, `checkpoint` is the last one in the run folder, in this
+    project's own format, and `return_value` is the TrainResult.
+    """
+    if _JOB in os.environ and _is_relative(config.output):
+        raise UserError(
+            "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
+            f"after it. Received: output={config.output!r}."
+        )
+    config = with_absolute_paths(config)
+    folder = RunFolder(config.output)
+    folder.require_usable(config)
+    folder.files.remove(RAY_SNAPSHOT)  # Of an earlier driver; checkpoints have come and gone since.
+    with join_cluster(config.address):
+        return _Driver(config, folder, horovod or HorovodConfig()).run(
+            make_callbacks, ray_callbacks
+        )
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Local paths as they are on every node, whatever folder a worker runs in."""
+    parts = [part.partition("*") for part in config.mix]
+    return replace(
+        config,
+        pairs=_absolute(config.pairs),
+        validation=_absolute(config.validation),
+        output=_absolute(config.output),
+        initialize_from=_absolute(config.initialize_from),
+        mix=tuple(f"{weight}{star}{_absolute(uri)}" for weight, star, uri in parts),
+    )
+
+
+def _is_relative(uri: str) -> bool:
+    return "://" not in uri and not os.path.isabs(uri)
+
+
+def _absolute(uri: str) -> str:
+    return os.path.abspath(uri) if uri and _is_relative(uri) else uri
+
+
+class _Driver:
+    """One run as its driver sees it.
+
+    Args:
+        config: The run's options, with absolute paths.
+        folder: The run folder.
+        horovod: How the ranks find each other.
+    """
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, horovod: HorovodConfig) -> None:
+        self._config = config
+        self._folder = folder
+        self._horovod = horovod
+        self._num_shard_actors = (
+            config.worker_range[1] if config.num_shard_actors < 0 else config.num_shard_actors
+        )
+
+    def run(self, make_callbacks: MakeCallbacks, ray_callbacks: Sequence[UserCallback]) -> Result:
+        """Places the run, trains, and cleans up."""
+        config = self._config
+        wait_for_resources(config, num_shard_actors=self._num_shard_actors, say=_say)
+        control = start_control()
+        actors: Sequence[Any] = []
+        if self._num_shard_actors and not config.groups_per_batch:
+            from sharedlayers_dist.ray.reading.shard_reader import start_shard_actors
+
+            actors = start_shard_actors(self._num_shard_actors, cpus=config.cpus_per_shard_actor)
+
+        def train_as_one_rank() -> TrainResult | Exception:
+            return train_on_worker(config, make_callbacks, actors, control)
+
+        trainer = DataParallelTrainer(
+            train_as_one_rank,
+            backend_config=self._horovod,
+            scaling_config=self._scaling(),
+            run_config=self._run_config([TellOfFailures(control), *ray_callbacks]),
+        )
+        try:
+            result = self._wait(trainer, control)
+        finally:
+            for actor in [*actors, control]:
+                ray.kill(actor)
+        if isinstance(result.return_value, Exception):
+            raise result.return_value
+        return result
+
+    def _scaling(self) -> ScalingConfig:
+        fewest, most = self._config.worker_range
+        return ScalingConfig(
+            num_workers=fewest if fewest == most else (fewest, most),
+            use_gpu=self._config.use_gpu,
+            resources_per_worker=resources_per_worker(self._config),
+            elastic_resize_monitor_interval_s=_START_SECONDS,
+        )
+
+    def _run_config(self, callbacks: list[UserCallback]) -> RunConfig:
+        path, filesystem = self._folder.files.locate()
+        tries_to_place = math.ceil(self._config.placement_seconds / _START_SECONDS)
+        return RunConfig(
+            name=PurePath(path).name,
+            storage_path=str(PurePath(path).parent),
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(
+                max_failures=self._config.max_failures,
+                controller_failure_limit=self._config.max_failures + tries_to_place,
+            ),
+            callbacks=callbacks,
+            logging_config=LoggingConfig(log_level="ERROR"),
+        )
+
+    def _wait(self, trainer: DataParallelTrainer, control: Any) -> Result:
+        """Waits for the end, passes on what is to be told, and the wish to stop."""
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_SECONDS))
+        watch = _Watch(control, missing=lambda: describe_resources(self._config))
+        with listen_for_stop() as stop, ThreadPoolExecutor(1, "ray-train") as pool:
+            fitting = pool.submit(trainer.fit)
+            while not wait([fitting], _SECONDS_BETWEEN_LOOKS).done:
+                watch.look(is_to_stop=stop.is_set)
+        watch.look(is_to_stop=False)
+        try:
+            return fitting.result()
+        except TrainingFailedError as error:
+            raise RayRunError(watch.failure or describe_failure(error)) from error
+
+
+class _Watch:
+    """The driver's side of the control actor.
+
+    Args:
+        control: The actor.
+        missing: Says what the cluster lacks for the workers.
+    """
+
+    def __init__(self, control: Any, *, missing: Callable[[], str]) -> None:
+        self._control = control
+        self._missing = missing
+        self._has_asked_to_stop = False
+        self._mended = ""
+        self._waiting_since = time.monotonic()
+        self.failure = ""
+        """What the workers failed with last."""
+
+    def look(self, *, is_to_stop: bool) -> None:
+        """Passes on the wish to stop, and shows what there is to see."""
+        if is_to_stop and not self._has_asked_to_stop:
+            self._has_asked_to_stop = True
+            _say("asked to stop: saving after the step that is under way")
+            ray.get(self._control.ask_to_stop.remote())
+        view: View = ray.get(self._control.look.remote())
+        self.failure = view.failure
+        if view.num_ranks and self._mended != view.failure:
+            self._mended = view.failure
+            _say(f"started again on {view.num_ranks} worker(s), since {view.failure}")
+        for line in view.lines:
+            _say(line)
+        now = time.monotonic()
+        if view.num_ranks:
+            self._waiting_since = now
+        elif now - self._waiting_since >= _SECONDS_BETWEEN_COMPLAINTS:
+            self._waiting_since = now
+            _say(f"waiting for workers: {self._missing()}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Actors that read and encode the pairs for the trainers."""

@@ -1,0 +1,126 @@
+"""The actor that reads, decodes and encodes parts of the plan, wherever CPUs are free."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import ray
+from ray import cloudpickle
+
+from sharedlayers_dist.data import Batch, PairReader
+from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
+from sharedlayers_dist.training.readers import MakeReader
+from sharedlayers_dist.world import World
+
+_IDLE_SECONDS = 600.0
+"""A part that nobody has asked for since is closed: its trainer is gone, or can wait for a seek."""
+
+
+class Request(NamedTuple):
+    """A few steps of one part. It says all there is to know, so any actor can serve it any time."""
+
+    key: str
+    """Names what is read: equal keys, equal data and order."""
+    part: int
+    num_parts: int
+    epoch: int
+    step: int
+    """The first global step asked for."""
+    num_steps: int
+    """Steps asked for; fewer are read at the end of the epoch."""
+
+
+class Chunk(NamedTuple):
+    """What an actor has read for one request."""
+
+    result: Batch | Exception
+    """The part's rows of all steps, end to end, without padding; or what reading failed with."""
+    num_cut_texts: int
+    """Texts that lost their beginning, among those encoded since the part's last chunk."""
+    problems: list[str]
+    """Where all bad rows lie that this actor has met in the part so far."""
+    node: str
+    """Address of the actor's node."""
+
+
+class ShardActor:
+    """Reads parts of pair datasets for any number of trainers.
+
+    It keeps each part open where the last request for it ended. A request for any other place is
+    served by seeking, so nothing is lost with an actor: the one that Ray starts in its place gets
+    the requests that were due, and goes on with those.
+    """
+
+    def __init__(self) -> None:
+        self._makes: dict[str, MakeReader] = {}
+        self._parts: dict[tuple[str, int, int], _OpenPart] = {}
+        self._node = ray.util.get_node_ip_address()
+
+    def read(self, request: Request, make: list[ray.ObjectRef]) -> Chunk:
+        """Reads a few steps.
+
+        Args:
+            request: Which steps of which part of what.
+            make: A reference to the pickled `MakeReader`, in a list so that Ray fetches it only
+                where this actor does not have it.
+        """
+        self._close_idle()
+        place = (request.key, request.part, request.num_parts)
+        if place not in self._parts:
+            if request.key not in self._makes:
+                self._makes[request.key] = cloudpickle.loads(ray.get(make[0]))
+            world = World(rank=request.part, size=request.num_parts)
+            self._parts[place] = _OpenPart(self._makes[request.key](world))
+        return self._parts[place].read(request, self._node)
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> None:
+        """Answers, also while this actor reads."""
+
+    def _close_idle(self) -> None:
+        oldest = time.monotonic() - _IDLE_SECONDS
+        for place in [place for place, part in self._parts.items() if part.last_used < oldest]:
+            self._parts.pop(place).close()
+        in_use = {key for key, _, _ in self._parts}
+        self._makes = {key: make for key, make in self._makes.items() if key in in_use}
+
+
+class _OpenPart:
+    """One part, open at one place of an epoch.
+
+    Args:
+        reader: Reads the part.
+    """
+
+    def __init__(self, reader: PairReader) -> None:
+        self._reader = reader
+        self._stretches: PrefetchIterator[Batch] | None = None
+        self._place = (-1, -1, -1)
+        self._num_cut_told = 0
+        self.last_used = time.monotonic()
+
+    def read(self, request: Request, node: str) -> Chunk:
+        """Reads what is asked for, from where the part stands if it can."""
+        place = (request.epoch, request.step, request.num_steps)
+        if self._stretches is None or self._place != place:
+            self.close()
+            self._stretches = self._reader.stretches(*place)
+        result: Batch | Exception
+        try:
+            result = next(self._stretches)
+        except Exception as error:  # Whatever it is, it is the trainer's to raise.
+            result = error
+            self.close()
+        self._place = (request.epoch, request.step + request.num_steps, request.num_steps)
+        num_cut = self._reader.num_cut_texts
+        chunk = Chunk(result, num_cut - self._num_cut_told, self._reader.problems, node)
+        self._num_cut_told = num_cut
+        self.last_used = time.monotonic()
+        return chunk
+
+    def close(self) -> None:
+        """Ends the reading ahead."""
+        if self._stretches is not None:
+            self._stretches.close()
+            self._stretches = None

@@ -1,0 +1,40 @@
+"""Training runs: the models, the data and the collectives, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.training.result import TrainResult
+from sharedlayers_dist.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["RunFolder", "TrainResult", "train"]
+
+
+def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainResult:
+    """Trains a pair model as `config` says; every rank of a distributed run calls this.
+
+    Args:
+        config: The run's options, the same on all ranks.
+        callbacks: Further Keras callbacks, called after this project's own on every rank.
+
+    Returns:
+        What was trained and where it lies; the same on all ranks.
+
+    Raises:
+        UserError: on all ranks, for what a user got wrong (a folder, a column, an option).
+        RuntimeError: on all ranks, for a rank that failed or a file that could not be written.
+    """
+    if config.launcher == "ray":
+        raise UserError(
+            "A run on Ray is started by its driver. Received: launcher='ray'. Call "
+            "sharedlayers_dist.ray.train(config)."
+        )
+    from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.
+
+    return fit(config, callbacks)

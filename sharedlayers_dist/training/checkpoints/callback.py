@@ -1,0 +1,130 @@
+"""When checkpoints are made, and when a run that was asked to stop ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from sharedlayers_dist.training.checkpoints.files import Checkpoint
+from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
+from sharedlayers_dist.training.position import Position, PositionTracker
+from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+Capture = Callable[[Position], Checkpoint | None]
+"""Makes a checkpoint of a position on rank zero; every rank must call it."""
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Makes checkpoints when they are due, and ends the run when it is asked to stop.
+
+    Rank zero decides what hangs on its clock or on its disk, and after each step tells the others.
+
+    Args:
+        track: The run's position.
+        capture: Makes a checkpoint.
+        keeper: Writes it, on rank zero; None on the others.
+        sum_over_ranks: Adds numbers over all ranks; every rank must call it.
+        agree: Raises on all ranks when one gives it an error.
+        stop: Whether this rank was asked to stop.
+        every: Steps between checkpoints within an epoch; 0 for none.
+        minutes: Minutes between them, by rank zero's clock; 0 for none.
+        clock: Seconds that never go back; passed in so that tests need not wait.
+    """
+
+    def __init__(
+        self,
+        track: PositionTracker,
+        *,
+        capture: Capture,
+        keeper: CheckpointManager | None,
+        sum_over_ranks: Callable[[Sequence[int]], Sequence[int]],
+        agree: Callable[[BaseException | None], None],
+        stop: StopRequest,
+        every: int,
+        minutes: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._track = track
+        self._capture = capture
+        self._keeper = keeper
+        self._sum_over_ranks = sum_over_ranks
+        self._agree = agree
+        self._stop = stop
+        self._every = every
+        self._seconds = minutes * 60
+        self._clock = clock
+        self._saved_at = clock()
+        self._is_wanted = False
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves if it is time; the last step of an epoch is left to the end of the epoch."""
+        position = self._track.position
+        error = self._keeper.take_error() if self._keeper else None
+        failed, due, stopped = self._sum_over_ranks(
+            [error is not None, self._is_due(position), self._stop.is_set]
+        )
+        if failed:
+            self._agree(error)
+        if position.step_of_epoch == self._track.steps_per_epoch:
+            return
+        if due or stopped:
+            self._save(position, {})
+        if stopped:
+            self._leave(position)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves at the start of the next epoch, with the metrics of this one."""
+        position = Position(epoch=epoch + 1, step=self._track.position.step)
+        self._save(position, dict(logs or {}))
+        (stopped,) = self._sum_over_ranks([self._stop.is_set])
+        if stopped and not self._track.is_last_epoch:
+            self._leave(position)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Waits until everything is written."""
+        self._finish()
+
+    def _is_due(self, position: Position) -> bool:
+        """Whether rank zero wants a checkpoint now; while it writes one, the next is put off."""
+        by_steps = self._every > 0 and position.step % self._every == 0
+        by_time = 0 < self._seconds <= self._clock() - self._saved_at
+        self._is_wanted |= by_steps or by_time
+        return self._is_wanted and self._keeper is not None and not self._keeper.is_busy
+
+    def _save(self, position: Position, metrics: dict[str, float]) -> None:
+        self._finish()  # What is being written lies in the memory that is copied to now.
+        self._saved_at = self._clock()
+        self._is_wanted = False
+        error: BaseException | None = None
+        try:
+            checkpoint = self._capture(position)
+            if self._keeper is not None and checkpoint is not None:
+                self._keeper.keep(checkpoint, metrics)
+        except Exception as e:  # Whatever it is, the other ranks must learn of it.
+            error = e
+        self._agree(error)
+
+    def _finish(self) -> None:
+        """Waits until everything is written.
+
+        The ranks wait together and not for rank zero: a collective in which one rank is missing for
+        long would end the run.
+        """
+        while True:
+            is_busy = self._keeper is not None and not self._keeper.wait(_SECONDS_BETWEEN_LOOKS)
+            if self._sum_over_ranks([is_busy]) == [0]:
+                break
+        self._agree(self._keeper.take_error() if self._keeper else None)
+
+    def _leave(self, position: Position) -> None:
+        self._finish()
+        raise RunInterruptedError(
+            f"The run was asked to stop. It has saved itself after step {position.step} and goes "
+            "on with --resume."
+        )

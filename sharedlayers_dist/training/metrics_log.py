@@ -1,0 +1,77 @@
+"""Where a run's figures go: lines of metrics.jsonl, events for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tensorflow as tf
+
+from sharedlayers_dist.storage.folder import Folder, LocalFolder
+from sharedlayers_dist.training.strict_json import without_infinities
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line.
+
+    Args:
+        files: The run folder.
+        name: The file's name in it.
+        after: Lines of later steps than this are dropped: a resumed run writes them again.
+    """
+
+    def __init__(self, files: Folder, name: str, *, after: int) -> None:
+        self._files = files
+        self._name = name
+        if name in files.names():
+            there = files.read(name)
+            kept = b"".join(
+                line for line in there.splitlines(keepends=True) if _is_kept(line, after)
+            )
+            if kept != there:
+                files.write(name, kept)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Writes `line` behind what is there; null for a figure that is not finite."""
+        text = json.dumps(without_infinities(line), allow_nan=False)
+        self._files.append(self._name, f"{text}\n".encode())
+
+    def flush(self) -> None:
+        """Returns when all lines are on storage."""
+        self._files.flush(self._name)
+
+
+def _is_kept(line: bytes, after: int) -> bool:
+    """Whether a line is whole, and of a step up to `after`."""
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= after
+    except ValueError:
+        return False
+
+
+class TensorBoardLog:
+    """The same figures as events for TensorBoard, in the folder `tensorboard` of a local run.
+
+    Args:
+        files: The run folder.
+
+    Raises:
+        ValueError: when the run folder is not on a disk of this machine.
+    """
+
+    def __init__(self, files: Folder) -> None:
+        if not isinstance(files, LocalFolder):
+            raise ValueError(
+                "TensorBoard events are written to a local run folder only. Received: "
+                f"output={str(files)!r}. Leave out --tensorboard."
+            )
+        self._writer = tf.summary.create_file_writer(str(files.path / "tensorboard"))
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Writes the line's figures at its step; those of epochs begin with `epoch_`."""
+        prefix = "epoch_" if line["event"] == "epoch" else ""
+        with self._writer.as_default(step=line["step"]):
+            for name, value in line.items():
+                if name not in ("event", "step"):
+                    tf.summary.scalar(prefix + name, value)
+        self._writer.flush()

@@ -1,0 +1,143 @@
+"""What a run trains on: a pair dataset, a mixture of several, or pairs made on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.data import (
+    DatasetIndex,
+    DatasetMixture,
+    GroupedItems,
+    PairReader,
+    PKReader,
+    Reader,
+    index_dataset,
+    index_mixture,
+    make_alphabet,
+    read_items,
+    resolve_alphabet,
+)
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.world import World
+
+Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
+MakeReader: TypeAlias = Callable[[World], PairReader]
+"""Makes the reader of one part of the pairs: rank r of a world of n reads the r-th of n parts. It
+can be pickled, so that reading may be done elsewhere."""
+OpenReader: TypeAlias = Callable[[MakeReader, World], Reader]
+"""Opens this rank's reader, here or elsewhere."""
+
+
+def open_here(make: MakeReader, world: World) -> Reader:
+    """Reads in this process."""
+    return make(world)
+
+
+def open_source(config: TrainConfig) -> Source:
+    """Looks at the training data that `config` names.
+
+    Raises:
+        UserError: for data that cannot be used.
+    """
+    if config.groups_per_batch:
+        return read_items(
+            config.pairs,
+            item=config.item_column,
+            group=config.group_column,
+            on_bad_row=config.on_bad_row,
+        )
+    if config.mix:
+        return index_mixture({config.pairs: 1.0} | dict(map(_parse_part, config.mix)))
+    return index_dataset(config.pairs)
+
+
+def _parse_part(part: str) -> tuple[str, float]:
+    """`0.5*extra/train` as the URI and its weight."""
+    weight, star, uri = part.partition("*")
+    try:
+        if not star or not uri:
+            raise ValueError
+        return uri, float(weight)
+    except ValueError:
+        raise UserError(
+            f"A dataset is mixed in as WEIGHT*URI. Received: mix={part!r}. "
+            "Write for example --mix '0.5*extra/train'."
+        ) from None
+
+
+def alphabet_of(source: Source) -> str:
+    """The characters of a text source, the most frequent first; empty for images."""
+    if source.kind != "text":
+        return ""
+    if isinstance(source, GroupedItems):
+        return make_alphabet([pa.chunked_array([source.items])])
+    return resolve_alphabet(source)
+
+
+def describe_source(source: Source, config: TrainConfig) -> str:
+    """What is trained on, in a few words."""
+    if isinstance(source, GroupedItems):
+        return (
+            f"all pairs within {config.groups_per_batch} groups of up to {config.items_per_group} "
+            f"of {len(source.group_of_item)} items a step"
+        )
+    return f"{source.num_rows} pairs, {config.batch_size} a step"
+
+
+def read_training(
+    source: Source,
+    config: TrainConfig,
+    *,
+    alphabet: str,
+    world: World,
+    open_reader: OpenReader = open_here,
+) -> Reader:
+    """This rank's reader of the training data; pairs made on the fly are always read here.
+
+    Raises:
+        UserError: for more ranks than streams, or items that make no pairs.
+    """
+    if isinstance(source, GroupedItems):
+        return PKReader(
+            source,
+            alphabet=alphabet,
+            groups_per_batch=config.groups_per_batch,
+            items_per_group=config.items_per_group,
+            seed=config.seed,
+            world=world,
+        )
+    make = plan_reading(source, config, alphabet=alphabet, shuffle=True)
+    return open_reader(make, world)
+
+
+def plan_reading(
+    source: DatasetIndex | DatasetMixture, config: TrainConfig, *, alphabet: str, shuffle: bool
+) -> MakeReader:
+    """What makes the readers of pairs; `shuffle` is for training pairs alone."""
+    return partial(_make_reader, source=source, config=config, alphabet=alphabet, shuffle=shuffle)
+
+
+def _make_reader(
+    world: World,
+    *,
+    source: DatasetIndex | DatasetMixture,
+    config: TrainConfig,
+    alphabet: str,
+    shuffle: bool,
+) -> PairReader:
+    return PairReader(
+        source,
+        alphabet=alphabet,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        num_streams=config.num_streams,
+        world=world,
+        shuffle=shuffle,
+        window=config.window or None,
+        on_bad_row=config.on_bad_row,
+    )

@@ -1,0 +1,177 @@
+"""The run folder: what lies where, and that no run overwrites another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.folder import LocalFolder, open_folder
+from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.checkpoints import files as checkpoint_files
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+MODEL, BEST_MODEL = "model.keras", "best.keras"
+RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""What Ray Train remembers of the checkpoints that were reported to it, while it runs."""
+
+_FREE_ON_RESUME = frozenset(
+    {
+        "resume",
+        "output",
+        "launcher",
+        "num_workers",
+        "use_gpu",
+        "cpus_per_worker",
+        "num_shard_actors",
+        "cpus_per_shard_actor",
+        "address",
+        "max_failures",
+        "placement_seconds",
+        "epochs",
+        "log_every",
+        "tensorboard",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "keep_best",
+        "keep_every",
+        "initialize_from",
+        "versions",
+    }
+)
+"""Fields that may change when a run goes on; all others decide what is trained, and how."""
+_PLACES_OF_FINGERPRINT = {"fingerprint": {"pairs", "mix"}, "validation_fingerprint": {"validation"}}
+"""Where data lie, which may change as long as they are the same data."""
+
+
+class RunFolder:
+    """One run's files, on a local disk or any filesystem that pyarrow knows.
+
+    `config.json`, `metrics.jsonl`, `checkpoints/step-XXXXXXXX/`, `model.keras`, `best.keras`.
+
+    Args:
+        uri: Path or URI; the folder need not exist.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.files = open_folder(uri)
+
+    def __str__(self) -> str:
+        """The path or URI, for people."""
+        return str(self.files)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything of a run but its configuration."""
+        return bool({METRICS, MODEL, checkpoint_files.FOLDER} & set(self.files.names()))
+
+    def claim(self, config: TrainConfig, facts: dict[str, Any]) -> None:
+        """Makes the folder for a new run, or takes up the run that is in it.
+
+        A run that ended before its first step, for wrong data perhaps, leaves its folder free.
+
+        Args:
+            config: The run's options, stored under their own names.
+            facts: What the options were applied to (dataset fingerprints, the alphabet, versions).
+
+        Raises:
+            UserError: when the folder holds something else, or a run that `config` does not match.
+        """
+        self.require_usable(config)
+        if self._holds_run:
+            self._require_same(config, facts)
+            return
+        try:
+            text = json.dumps(storable(config) | facts, indent=2) + "\n"
+            self.files.write(CONFIG, text.encode())
+        except OSError as error:
+            if not isinstance(self.files, LocalFolder):
+                raise  # A store may answer later.
+            raise UserError(
+                "The output must be a folder that can be made and written to. Received: "
+                f"output={str(self)!r} ({error})."
+            ) from error
+
+    @property
+    def _holds_run(self) -> bool:
+        return CONFIG in self.files.names() and self.has_begun
+
+    def require_usable(self, config: TrainConfig) -> None:
+        """Makes sure that nothing would be overwritten; writes nothing.
+
+        Raises:
+            UserError: when the folder holds something else, or a run that is not to go on.
+        """
+        if self._holds_run:
+            if not config.resume:
+                raise UserError(
+                    "The output folder holds another run, which is not overwritten. Received: "
+                    f"output={str(self)!r}. Choose another folder, or go on with --resume."
+                )
+            return
+        there = self.files.names()
+        is_file = isinstance(self.files, LocalFolder) and self.files.path.is_file()
+        is_free = not there or (there == [CONFIG] and "fingerprint" in self.read_config())
+        if is_file or not is_free:
+            raise UserError(
+                "The output must be a new or empty folder. Received: "
+                f"output={str(self)!r}, which holds something that is not a run."
+            )
+
+    def _require_same(self, config: TrainConfig, facts: dict[str, Any]) -> None:
+        stored, wanted = self.read_config(), storable(config) | facts
+        free = set(_FREE_ON_RESUME)
+        for fingerprint, places in _PLACES_OF_FINGERPRINT.items():
+            if stored.get(fingerprint) == wanted.get(fingerprint):
+                free |= places
+        differing = [
+            f"{name}: {_short(stored.get(name))} in the run, {_short(wanted[name])} asked for"
+            for name in wanted
+            if name not in free and stored.get(name) != wanted[name]
+        ]
+        if differing:
+            raise UserError(
+                "A run is resumed with the configuration that it was started with. Received: "
+                f"{'; '.join(differing)}. Give the same options, or start another run."
+            )
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored configuration and facts.
+
+        Raises:
+            UserError: when the folder holds no run.
+        """
+        try:
+            stored: dict[str, Any] = json.loads(self.files.read(CONFIG))
+            if not isinstance(stored, dict):
+                raise UserError(f"{type(stored).__name__} in place of an object")
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                "A run folder holds a config.json. Received: "
+                f"run={str(self)!r}, which has none. Name the --output of a training run."
+            ) from None
+        except ValueError as error:
+            raise UserError(
+                f"A run folder's config.json must be JSON. Received: {self}/{CONFIG} ({error})."
+            ) from error
+        return stored
+
+
+def storable(config: TrainConfig) -> dict[str, Any]:
+    """The options by name, as JSON holds them, without the secrets that a URI may carry."""
+
+    def store(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [store(part) for part in value]
+        return hide_secrets(value) if isinstance(value, str) else value
+
+    return {name: store(value) for name, value in asdict(config).items()}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

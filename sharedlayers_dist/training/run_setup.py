@@ -1,0 +1,127 @@
+"""What rank zero finds out before training, and every rank is told: plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from sharedlayers_dist import models
+from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.data import DatasetIndex, DatasetMixture, index_dataset
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
+from sharedlayers_dist.training.position import Position
+from sharedlayers_dist.training.readers import Source, alphabet_of, describe_source, open_source
+from sharedlayers_dist.training.run_folder import RunFolder
+
+_S = TypeVar("_S", bound=Source)
+_MEASURED = ("loss", "accuracy", "roc_auc")
+"""Metrics of the training pairs, and after `val_` of the validation pairs."""
+_LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSetup:
+    """A training run that is ready to start: its data, and where it goes on."""
+
+    training: Source
+    validation: DatasetIndex | None
+    facts: dict[str, Any]
+    """What the configuration is applied to; stored with the run and in each checkpoint."""
+    state: dict[str, Any]
+    """The checkpoint's state where the run goes on; empty for a new run."""
+
+    @property
+    def alphabet(self) -> str:
+        """Columns of the tweets' matrices; empty for images."""
+        return str(self.facts["alphabet"])
+
+    @property
+    def start(self) -> Position:
+        """Where the run goes on."""
+        return Position(**self.state["position"]) if self.state else Position()
+
+
+def prepare_run(config: TrainConfig, run: RunFolder) -> tuple[RunSetup, Checkpoint | None]:
+    """Looks at the data, claims the run folder, finds the checkpoint; on rank zero alone.
+
+    Returns:
+        What all ranks are told, and what rank zero starts from: the run's own checkpoint, or one of
+        the run to initialize from.
+
+    Raises:
+        UserError: for data or a folder that cannot be used; nothing has been written then.
+    """
+    training = _require_kind(open_source(config), config)
+    validation = index_dataset(config.validation) if config.validation else None
+    if validation is not None:
+        _require_kind(validation, config)
+    _require_monitored(config)
+    facts = {
+        "kind": training.kind,
+        "alphabet": alphabet_of(training),
+        "fingerprint": training.fingerprint,
+        "validation_fingerprint": validation.fingerprint if validation else "",
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+    run.claim(config, facts)
+    run.files.clean()
+    run.files.clean(FOLDER)
+    own = read_newest_checkpoint(run.files) if config.resume else None
+    state = own.state if own is not None else {}
+    job = RunSetup(training=training, validation=validation, facts=facts, state=state)
+    if own is None and config.initialize_from:
+        return job, _read_weights(config.initialize_from)
+    return job, own
+
+
+def describe_run(job: RunSetup, config: TrainConfig, num_ranks: int) -> str:
+    """The one line that a person wants to see before the first step."""
+    going_on = f", going on after step {job.start.step}" if job.start.step else ""
+    return (
+        f"{config.model} ({config.head}) on {describe_source(job.training, config)}, over "
+        f"{num_ranks} rank(s){going_on}"
+    )
+
+
+def _require_kind(source: _S, config: TrainConfig) -> _S:
+    wanted = models.info(config.model).kind
+    if source.kind != wanted:
+        raise UserError(
+            f"The model {config.model} takes {wanted} pairs. Received: {source.kind} pairs in "
+            f"{hide_secrets(source.uri)}."
+        )
+    shape = models.info(config.model).image_shape
+    if (
+        shape is not None
+        and isinstance(source, DatasetIndex | DatasetMixture)
+        and source.item_shape != shape
+    ):
+        raise UserError(
+            f"The model {config.model} takes images of the shape {shape}. Received: "
+            f"{source.item_shape} in {hide_secrets(source.uri)}."
+        )
+    return source
+
+
+def _require_monitored(config: TrainConfig) -> None:
+    there = [*_MEASURED, *(f"val_{name}" for name in _MEASURED if config.validation)]
+    if config.monitored not in there:
+        raise UserError(
+            f"`monitor` must be one of {', '.join(there)}. Received: monitor={config.monitor!r}."
+        )
+
+
+def _read_weights(uri: str) -> Checkpoint:
+    """The newest weights of another run."""
+    other = RunFolder(uri)
+    other.read_config()
+    checkpoint = read_newest_checkpoint(other.files)
+    if checkpoint is None:
+        raise UserError(
+            "A run to initialize from must have a checkpoint. Received: "
+            f"initialize_from={str(other)!r}, which has none that is whole."
+        )
+    return checkpoint

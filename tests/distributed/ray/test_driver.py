@@ -1,0 +1,292 @@
+"""Runs on Ray: the same result as under the other launchers, through kills, stops and mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import psutil
+import pytest
+import ray
+from pyarrow import fs
+
+import sharedlayers_dist.ray
+from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.ray.failures import RayRunError
+from sharedlayers_dist.storage.folder import LocalFolder, open_folder
+from sharedlayers_dist.training.checkpoints.files import list_checkpoints
+from tests.distributed.launcher import run_ranks
+from tests.distributed.pairs import write_text_pairs
+from tests.distributed.ray.undisturbed import make_options
+from tests.distributed.test_training import assert_same_tensors, read_lines
+from tests.object_store import make_bucket, make_uri
+
+LOCAL_WORKER = "tests.distributed.workers.training"
+STEPS_PER_EPOCH = 5
+
+
+def make_config(folder: Path, name: str, **options) -> TrainConfig:
+    own = {
+        "validation": str(folder / "validation"),
+        "log_every": 2,
+        "keep_checkpoints": 9,
+        "launcher": "ray",
+        "num_workers": 2,
+        "cpus_per_worker": 1,
+    }
+    return TrainConfig(**make_options(folder, name) | own | options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pairs, and what one process and two ranks under Horovod's own launcher learn from them."""
+    folder = tmp_path_factory.mktemp("ray")
+    write_text_pairs(folder / "train", 50)
+    write_text_pairs(folder / "validation", 20, seed=1)
+    for name, num_ranks in [("one", 1), ("horovod", 2)]:
+        config = make_config(folder, name, launcher="auto", num_workers=1)
+        options = {field: getattr(config, field) for field in config.__slots__}
+        run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder, ray_cluster):
+    """A run on two workers, read by three actors, as Ray sees it."""
+    return sharedlayers_dist.ray.train_for_result(make_config(folder, "ray", num_shard_actors=3))
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "metrics"])
+@pytest.mark.parametrize("other", ["one", "horovod"])
+def test_the_three_launchers_give_the_same_weights(trained, folder, other, part):
+    assert_same_tensors(folder / "ray", folder / other, part)
+
+
+def test_figures_and_checkpoints_reach_ray(trained, folder):
+    last = [line for line in read_lines(folder / "ray") if line["event"] == "epoch"][-1]
+    assert trained.metrics["epoch"] == 2
+    assert trained.metrics["val_loss"] == pytest.approx(last["val_loss"])
+    newest = list_checkpoints(LocalFolder(folder / "ray"))[-1]
+    assert trained.checkpoint.path == str(folder / "ray" / "checkpoints" / newest)
+    assert trained.return_value.steps == 2 * STEPS_PER_EPOCH
+    assert [metrics["epoch"] for _, metrics in trained.best_checkpoints] == [1, 2]
+
+
+def test_the_model_opens_in_plain_keras(trained):
+    model = keras.models.load_model(trained.return_value.model)
+    assert [tensor.shape for tensor in model.inputs] == [(None, 280, 256)] * 2
+
+
+class KilledOnce(keras.callbacks.Callback):
+    """Kills the worker of rank 1 after a step, unless it was started again."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        super().__init__()
+        self._step = step
+        self._times = times
+
+    def on_train_batch_end(self, batch, logs=None):
+        from sharedlayers_dist import dist
+
+        is_mine = dist.rank() == dist.size() - 1
+        if is_mine and sharedlayers_dist.ray.num_restarts() < self._times:
+            self._step -= 1
+            if self._step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(folder, ray_cluster, capfd):
+    config = make_config(folder, "killed", max_failures=1)
+    result = sharedlayers_dist.ray.train(config, lambda: [KilledOnce(7)])
+    assert result.steps == 2 * STEPS_PER_EPOCH
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(folder / "killed", folder / "one", part)
+    assert [line["step"] for line in read_lines(folder / "killed")] == [2, 4, 5, 6, 8, 10, 10]
+    shown = capfd.readouterr().err
+    assert "started again on 2 worker(s), since rank 1 on the node" in shown
+    assert shown.count("epoch 1/2:") == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_too_often_names_rank_and_node(folder, ray_cluster):
+    config = make_config(folder, "hopeless", max_failures=0)
+    began = time.monotonic()
+    with pytest.raises(RayRunError, match=r"rank 1 on the node \d+\.\d+\.\d+\.\d+ was lost"):
+        sharedlayers_dist.ray.train(config, lambda: [KilledOnce(3)])
+    assert time.monotonic() - began < 120
+    assert list_checkpoints(LocalFolder(folder / "hopeless")) == ["step-00000002"]
+    result = sharedlayers_dist.ray.train(replace(config, resume=True, num_workers=1))
+    assert result.steps == 2 * STEPS_PER_EPOCH
+    assert_same_tensors(folder / "hopeless", folder / "one", "model")
+
+
+class FailsOnce(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        from sharedlayers_dist import dist
+
+        if dist.rank() == 0 and sharedlayers_dist.ray.num_restarts() == 0 and batch == 3:
+            raise KeyError("a callback of one's own")
+
+
+@pytest.mark.slow
+def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster, capfd):
+    config = make_config(folder, "raised", max_failures=1, epochs=1)
+    sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
+    shown = capfd.readouterr().err
+    assert "since rank 0 on the node" in shown
+    assert 'KeyError: "a callback of one\'s own"' in shown
+
+
+def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, capfd):
+    config = make_config(folder, "mistake", max_failures=5, pairs=str(folder / "nowhere"))
+    with pytest.raises(ValueError, match=r"There is no such dataset: .*nowhere"):
+        sharedlayers_dist.ray.train(config)
+    assert "started again" not in capfd.readouterr().err
+    config = make_config(folder, "ray")
+    with pytest.raises(ValueError, match="holds another run, which is not overwritten"):
+        sharedlayers_dist.ray.train(config)
+
+
+@pytest.mark.slow
+def test_a_bad_row_of_one_rank_ends_all_without_another_try(folder, tmp_path, ray_cluster, capfd):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(write_text_pairs(tmp_path / "bad", 50) / "one.parquet").to_pydict()
+    table["label"][17] = 7
+    pq.write_table(pa.table(table), tmp_path / "bad" / "one.parquet", row_group_size=7)
+    config = make_config(folder, "bad", pairs=str(tmp_path / "bad"), max_failures=5)
+    with pytest.raises(ValueError, match=r"one.parquet, row group 2, row 3: its label is 7"):
+        sharedlayers_dist.ray.train(config)
+    assert "started again" not in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, capfd):
+    config = make_config(folder, "crowd", num_workers=99, use_gpu=True, placement_seconds=6)
+    with pytest.raises(RayRunError, match=r"within 6 seconds.*99 CPU.*99 GPU.*0 there on 1 node"):
+        sharedlayers_dist.ray.train(config)
+    assert "waiting for room: 99 CPU" in capfd.readouterr().err
+    assert not (folder / "crowd").exists()
+
+
+@contextmanager
+def driver_under_way(config: TrainConfig, *, address: str = ""):
+    """A driver in a process of its own, once its run is some steps on its way."""
+    options = [
+        f"--{name.replace('_', '-')}={getattr(config, name)}"
+        for name in (
+            *("pairs", "output", "epochs", "batch_size", "learning_rate", "head"),
+            *("checkpoint_every", "launcher", "num_workers"),
+        )
+    ]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "sharedlayers_dist", "train", *options, "--log-every=1"],
+        env=os.environ | {"RAY_ADDRESS": address or ray.get_runtime_context().gcs_address},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = Path(config.output) / "metrics.jsonl"
+    try:
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.2)
+        yield driver
+    finally:
+        driver.kill()
+        driver.communicate()
+
+
+def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluster):
+    with driver_under_way(make_config(folder, "stopped", epochs=400)) as driver:
+        driver.send_signal(signal.SIGTERM)
+        _, shown = driver.communicate(timeout=60)
+    assert driver.returncode == 75, shown
+    assert "It has saved itself after step" in shown.splitlines()[-1]
+    assert list_checkpoints(LocalFolder(folder / "stopped"))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_alone_listens_on_the_loopback_interface(folder):
+    config = make_config(folder, "alone", epochs=400)
+    with driver_under_way(config, address="local") as driver:
+        family = [psutil.Process(driver.pid)]
+        family += family[0].children(recursive=True)
+        listening = {
+            (process.name(), socket.laddr.ip)
+            for process in family
+            for socket in process.net_connections("inet")
+            if socket.status == psutil.CONN_LISTEN
+        }
+        driver.send_signal(signal.SIGTERM)
+        driver.wait(timeout=60)
+    assert {"raylet", "gcs_server", "ray::RayTrainWorker"} <= {name for name, _ in listening}
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def workers_of_ray() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("ray::RayTrain")]
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_takes_its_workers_along_and_can_go_on(folder, ray_cluster):
+    config = make_config(folder, "orphan", epochs=400, checkpoint_every=1, validation="")
+    with driver_under_way(config) as driver:
+        assert len(workers_of_ray()) == 2
+        driver.kill()
+        deadline = time.monotonic() + 60
+        while workers_of_ray():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    *_, newest = list_checkpoints(LocalFolder(folder / "orphan"))
+    epochs = 2 + int(newest.removeprefix("step-")) // STEPS_PER_EPOCH
+    result = sharedlayers_dist.ray.train(replace(config, epochs=epochs, resume=True))
+    assert result.steps == epochs * STEPS_PER_EPOCH
+    lines = [line["step"] for line in read_lines(folder / "orphan") if line["event"] == "epoch"]
+    assert lines == [STEPS_PER_EPOCH * epoch for epoch in range(1, epochs + 1)]
+
+
+@pytest.mark.slow
+def test_a_run_in_an_object_store_is_that_of_a_disk(folder, ray_cluster, object_store):
+    make_bucket("ray", object_store)
+    uri = make_uri("ray/runs/one", object_store)
+    with pytest.raises(ValueError, match="There is no such dataset"):
+        sharedlayers_dist.ray.train(
+            make_config(folder, "unused", output=uri, pairs=str(folder / "nowhere"))
+        )
+    result = sharedlayers_dist.ray.train_for_result(make_config(folder, "unused", output=uri))
+    run = open_folder(uri)
+    newest = list_checkpoints(run)[-1]
+    assert result.checkpoint.path == f"ray/runs/one/checkpoints/{newest}"
+    path, store = run.locate()
+    fs.copy_files(path, str(folder / "copied"), source_filesystem=store)
+    for part in ("model", "optimizer", "metrics"):
+        assert_same_tensors(folder / "copied", folder / "one", part)
+    assert b"secret" not in run.read("config.json")
+
+
+def test_a_job_of_ray_is_not_left_in_a_folder_that_is_removed(folder, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ValueError, match=r"absolute path or a URI .*output='runs/one'"):
+        sharedlayers_dist.ray.train(make_config(folder, "one", output="runs/one"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, address):
+    program = [sys.executable, "-m", "sharedlayers_dist", "train", "--launcher=ray"]
+    ended = subprocess.run(
+        [*program, f"--address={address}", "--pairs=pairs", f"--output={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    *_, last = ended.stderr.splitlines()
+    assert address in last

@@ -1,0 +1,241 @@
+"""Pairs made on the fly: batches of P groups times K items."""
+
+import re
+import threading
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sharedlayers_dist.data import PKReader, as_tf_dataset, encode_text, read_items
+from sharedlayers_dist.data.order.pk_batches import pair_items, plan_groups
+from sharedlayers_dist.world import World
+
+ALPHABET = "item0123456789"
+
+
+@st.composite
+def epochs(draw):
+    groups = np.array(draw(st.lists(st.integers(0, 8), min_size=3, max_size=80)))
+    sizes = np.bincount(groups)
+    assume(np.count_nonzero(sizes) > 1 and sizes.max() > 1)
+    options = {
+        "groups_per_batch": draw(st.integers(2, 6)),
+        "items_per_group": draw(st.integers(2, 5)),
+        "seed": draw(st.integers(0, 9)),
+        "epoch": draw(st.integers(0, 9)),
+    }
+    return groups, options
+
+
+@given(epochs())
+def test_every_item_is_in_one_batch_of_an_epoch(epoch):
+    groups, options = epoch
+    plan = plan_groups(groups, **options)
+    assert sorted(plan.items.tolist()) == list(range(len(groups)))
+    assert all(plan.num_pairs(step) > 0 for step in range(plan.num_steps))
+
+
+@given(epochs())
+def test_a_batch_has_about_p_hands_of_at_most_k_items(epoch):
+    groups, options = epoch
+    plan = plan_groups(groups, **options)
+    num_hands = sum(-(-size // options["items_per_group"]) for size in np.bincount(groups))
+    p = options["groups_per_batch"]
+    assert plan.num_steps == max(1, num_hands // p)
+    most = -(-num_hands // plan.num_steps) * options["items_per_group"]
+    assert np.diff(plan.batch_starts).max() <= most
+
+
+@given(epochs(), st.integers(2, 7))
+def test_the_ranks_share_all_pairs_of_a_batch(epoch, size):
+    groups, options = epoch
+    key = {"seed": options["seed"], "epoch": options["epoch"], "step": 1}
+    alone = pair_items(groups, **key)
+    unordered = {tuple(sorted(pair)) for pair in zip(alone.a, alone.b, strict=True)}
+    assert unordered == set(combinations(range(len(groups)), 2))
+    assert (alone.label == (groups[alone.a] == groups[alone.b])).all()
+    for rank in range(size):
+        part = pair_items(groups, **key, rank=rank, size=size)
+        for whole, shared in zip(alone, part, strict=True):
+            assert shared.tolist() == whole[rank::size].tolist()
+
+
+def test_positives_and_negatives_weigh_the_same():
+    pairs = pair_items(np.array([0, 0, 1, 1, 2, 2]), seed=0, epoch=0, step=0)
+    positive = pairs.label == 1
+    assert pairs.weight[positive].sum() == pytest.approx(pairs.weight[~positive].sum())
+    assert pairs.weight.mean() == pytest.approx(1)
+
+
+def test_batches_of_equal_groups_have_p_groups_of_k_items():
+    groups = np.repeat(np.arange(40), 4)
+    plan = plan_groups(groups, groups_per_batch=8, items_per_group=4, seed=0, epoch=0)
+    assert plan.num_steps == 5
+    for step in range(5):
+        assert (
+            np.unique(groups[plan.items_of_step(step)], return_counts=True)[1].tolist() == [4] * 8
+        )
+
+
+def test_a_large_group_is_spread_over_the_epoch():
+    groups = np.concatenate([np.zeros(100, int), np.repeat(np.arange(1, 101), 2)])
+    plan = plan_groups(groups, groups_per_batch=10, items_per_group=2, seed=0, epoch=0)
+    shares = [np.mean(groups[plan.items_of_step(s)] == 0) for s in range(plan.num_steps)]
+    assert 0.2 < min(shares) <= max(shares) < 0.5
+
+
+def test_epochs_differ():
+    groups = np.repeat(np.arange(10), 4)
+    options = {"groups_per_batch": 2, "items_per_group": 2, "seed": 0}
+    orders = {tuple(plan_groups(groups, **options, epoch=e).items.tolist()) for e in range(5)}
+    assert len(orders) == 5
+
+
+@pytest.mark.parametrize(
+    ("groups", "p", "k", "message"),
+    [
+        ([0, 0, 1], 1, 2, "groups_per_batch=1"),
+        ([0, 0, 1], 2, 1, "items_per_group=1"),
+        ([0, 0, 0], 2, 2, "1 groups of at most 3 items"),
+        ([0, 1, 2], 2, 2, "3 groups of at most 1 items"),
+        ([], 2, 2, "0 groups of at most 0 items"),
+    ],
+)
+def test_items_that_make_no_pairs_of_both_kinds_are_refused(groups, p, k, message):
+    with pytest.raises(ValueError, match=message):
+        plan_groups(np.array(groups, int), groups_per_batch=p, items_per_group=k, seed=0, epoch=0)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    for part in range(2):
+        numbers = range(part * 20, part * 20 + 20)
+        table = pa.table(
+            {"who": [f"g{n % 7}" for n in numbers], "text": [f"item{n}" for n in numbers]}
+        )
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    return read_items(str(tmp_path), item="text", group="who")
+
+
+def open_reader(items, *, rank=0, size=1):
+    return PKReader(
+        items,
+        alphabet=ALPHABET,
+        groups_per_batch=3,
+        items_per_group=3,
+        seed=0,
+        world=World(rank=rank, size=size),
+    )
+
+
+def test_batches_hold_the_items_that_their_rows_name(texts):
+    reader = open_reader(texts)
+    lengths = []
+    for batch in reader.batches(2):
+        first, second = np.divmod(batch.rows, 40)
+        for side, items in ((batch.a, first), (batch.b, second)):
+            expected = encode_text(pa.array([f"item{n}" for n in items]), ALPHABET)
+            assert side.tolist() == expected.tolist()
+        assert batch.label[:, 0].tolist() == (first % 7 == second % 7).tolist()
+        lengths.append(len(batch.rows))
+    assert lengths == [reader.pairs_of_step(step) for step in range(reader.steps_per_epoch)]
+
+
+@pytest.mark.parametrize("size", [2, 3, 50])
+def test_any_number_of_ranks_shares_the_same_batches(texts, size):
+    alone = list(open_reader(texts).batches(1))
+    of_ranks = [list(open_reader(texts, rank=r, size=size).batches(1)) for r in range(size)]
+    for step, batch in enumerate(alone):
+        parts = [batches[step] for batches in of_ranks]
+        for rank, part in enumerate(parts):
+            expected = batch.rows[rank::size].tolist() or [-1]  # Padding.
+            assert part.rows.tolist() == expected
+
+
+def test_a_start_in_mid_epoch_gives_what_skipping_gives(texts):
+    reader = open_reader(texts)
+    whole = [batch.rows.tolist() for batch in reader.batches(0)]
+    assert [batch.rows.tolist() for batch in reader.batches(0, 2)] == whole[2:]
+    with pytest.raises(ValueError, match="start_step=99"):
+        reader.batches(0, 99)
+
+
+def test_nothing_ahead_is_refused(texts):
+    options = {"groups_per_batch": 3, "items_per_group": 3, "seed": 0, "world": World()}
+    with pytest.raises(ValueError, match="batches_ahead=0"):
+        PKReader(texts, alphabet=ALPHABET, batches_ahead=0, **options)
+
+
+def test_they_feed_a_model_like_a_list_of_pairs(texts):
+    reader = open_reader(texts)
+    labels = [y.numpy().tolist() for _, y, _ in as_tf_dataset(reader, lambda: (3, 1))]
+    assert labels == [batch.label.tolist() for batch in reader.batches(3, 1)]
+    assert not [t for t in threading.enumerate() if t.name.startswith("sharedlayers")]
+
+
+def test_images_are_read(tmp_path):
+    item = pa.fixed_shape_tensor(pa.uint8(), (2, 2, 1))
+    images = pa.array([[n] * 4 for n in range(6)], item)
+    pq.write_table(pa.table({"image": images, "digit": [0, 1] * 3}), tmp_path / "1.parquet")
+    items = read_items(str(tmp_path), item="image", group="digit")
+    assert (items.kind, items.item_shape, items.item_dtype) == ("image", (2, 2, 1), "uint8")
+    (batch,) = open_reader(items).batches(0)
+    assert batch.a[:, 0, 0, 0].tolist() == (batch.rows // 6).tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["x"]}, "1.parquet has no column 'who'"),
+        ({"text": [1.5, 2.5], "who": [1, 2]}, "column 'text' of type double"),
+    ],
+)
+def test_items_of_columns_that_cannot_be_used_are_refused(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "1.parquet")
+    with pytest.raises(ValueError, match=message):
+        read_items(str(tmp_path), item="text", group="who")
+
+
+NOT_UTF8 = pa.StringArray.from_buffers(
+    4, *pa.array([b"a", b"b", b"c", b"\xff"], pa.binary()).buffers()[1:]
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a", "b", "c", None], "who": [1, 1, 2, 2]}, "row 1: column 'text' is null"),
+        ({"text": ["a", "b", "c", "d"], "who": [1, 1, 2, None]}, "row 1: column 'who' is null"),
+        ({"text": NOT_UTF8, "who": [1, 1, 2, 2]}, "row 1: column 'text' is not UTF-8"),
+    ],
+)
+def test_a_bad_item_is_named_or_left_out_and_counted_once(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "1.parquet", row_group_size=2)
+    place = f"{tmp_path}/1.parquet, row group 1, {message}"
+    with pytest.raises(ValueError, match=f"^{re.escape(place)}.*--on-bad-row skip"):
+        read_items(str(tmp_path), item="text", group="who")
+    items = read_items(str(tmp_path), item="text", group="who", on_bad_row="skip")
+    assert items.items.to_pylist() == ["a", "b", "c"]
+    assert items.group_of_item.tolist() == [0, 0, 1]
+    readers = [open_reader(items, rank=rank, size=2) for rank in range(2)]
+    assert [reader.num_bad_rows for reader in readers] == [1, 0]
+    assert readers[0].problems == [place]
+
+
+def test_a_corrupt_row_group_of_items_is_named(tmp_path):
+    table = pa.table(
+        {"text": [f"item {n}" for n in range(400)], "who": [n % 7 for n in range(400)]}
+    )
+    path = tmp_path / "1.parquet"
+    pq.write_table(table, path, row_group_size=200)
+    damaged = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    damaged[start : start + 100] = b"\xff" * 100
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"1\.parquet, row group 1 cannot be read"):
+        read_items(str(tmp_path), item="text", group="who")

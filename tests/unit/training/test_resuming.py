@@ -1,0 +1,145 @@
+"""What a resumed run takes up, and what another run takes from it: real trainings, in this process.
+
+That a run goes on as if nothing had happened is in tests/distributed/test_kills.py.
+"""
+
+import json
+import shutil
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from sharedlayers_dist import TrainConfig, train
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
+from tests.distributed.pairs import write_text_pairs
+
+
+class Witness(keras.callbacks.Callback):
+    """Sees what the training starts from, and counts its steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = None
+        self.iterations = None
+        self.num_steps = 0
+
+    def on_train_begin(self, logs=None):
+        self.weights = [w.tobytes() for w in self.model.get_weights()]
+        self.iterations = int(self.model.optimizer.iterations)
+        self.momenta = [np.array(v.value) for v in self.model.optimizer.variables[2:]]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.num_steps += 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run of 2 epochs of 2 steps, and its dataset."""
+    folder = tmp_path_factory.mktemp("resuming")
+    write_text_pairs(folder / "pairs", 20)
+    train(config(folder, "run"))
+    return folder
+
+
+def config(folder, run, **changes):
+    options = {
+        "pairs": str(folder / "pairs"),
+        "output": str(folder / run),
+        "epochs": 2,
+        "batch_size": 12,
+        "learning_rate": 0.01,
+        "keep_best": 2,
+    }
+    return TrainConfig(**options | changes)
+
+
+@pytest.fixture
+def run(folder):
+    """A copy of the finished run, under a name of its own."""
+    shutil.rmtree(folder / "copy", ignore_errors=True)
+    shutil.copytree(folder / "run", folder / "copy")
+    return folder / "copy"
+
+
+def last_checkpoint(run):
+    *_, last = list_checkpoints(LocalFolder(run))
+    return read_checkpoint(LocalFolder(run), last)
+
+
+def weights_of(checkpoint):
+    """Without the state of random numbers, as `get_weights` has them."""
+    named = zip(checkpoint.state["names"]["model"], checkpoint.part("model"), strict=True)
+    return [array.tobytes() for name, array in named if not name.startswith("seed_generator")]
+
+
+def read_files(run):
+    return {
+        path.relative_to(run): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.suffix != ".keras"  # They hold the time of their writing.
+    }
+
+
+def test_a_finished_run_resumed_does_nothing(folder, run):
+    before, witness = read_files(run), Witness()
+    result = train(config(folder, "copy", resume=True), [witness])
+    assert witness.num_steps == 0
+    assert read_files(run) == before
+    assert (result.steps, result.epochs) == (4, 2)
+    *_, line = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert result.metrics["loss"] == line["loss"]
+    assert result.metrics.keys() == {"loss", "accuracy", "roc_auc"}
+
+
+def test_a_finished_run_goes_on_with_more_epochs(folder, run):
+    witness = Witness()
+    result = train(config(folder, "copy", resume=True, epochs=3), [witness])
+    assert (result.steps, result.epochs, witness.num_steps) == (6, 3, 2)
+    shutil.rmtree(folder / "longer", ignore_errors=True)
+    train(config(folder, "longer", epochs=3))
+    actual, expected = last_checkpoint(run), last_checkpoint(folder / "longer")
+    for name, tensor in expected.tensors.items():
+        assert actual.tensors[name].tobytes() == tensor.tobytes(), name
+
+
+def test_another_configuration_is_refused_with_what_differs(folder, run):
+    before = read_files(run)
+    with pytest.raises(ValueError, match="resumed with the configuration") as refused:
+        train(config(folder, "copy", resume=True, epochs=3, seed=4, head="cosine"))
+    assert "seed: 0 in the run, 4 asked for" in str(refused.value)
+    assert "head: 'concatenation' in the run, 'cosine' asked for" in str(refused.value)
+    assert "epochs" not in str(refused.value)
+    assert read_files(run) == before
+
+
+def test_initializing_from_a_run_takes_its_weights_alone(folder):
+    shutil.rmtree(folder / "other", ignore_errors=True)
+    witness = Witness()
+    changes = {"initialize_from": str(folder / "run"), "epochs": 1, "seed": 3}
+    result = train(config(folder, "other", **changes), [witness])
+    assert (result.steps, result.epochs) == (2, 1)
+    assert witness.weights == weights_of(last_checkpoint(folder / "run"))
+    assert witness.iterations == 0
+    assert not any(value.any() for value in witness.momenta)
+    (line,) = (folder / "other" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 2
+
+
+def test_a_damaged_best_checkpoint_leaves_the_next_best_model(folder, run):
+    losses = {
+        step: read_checkpoint(LocalFolder(run), f"step-{step:08d}").state["metrics"]["loss"]
+        for step in (2, 4)
+    }
+    best, second = sorted(losses, key=losses.get)
+    (run / "checkpoints" / f"step-{best:08d}" / "state.json").write_text("{}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(config(folder, "copy", resume=True, epochs=1))
+    texts = [str(warning.message) for warning in caught]
+    assert any(f"best checkpoint was passed over: {run}" in text for text in texts), texts
+    expected = weights_of(read_checkpoint(LocalFolder(run), f"step-{second:08d}"))
+    actual = keras.models.load_model(run / "best.keras").get_weights()
+    assert [w.tobytes() for w in actual] == expected
