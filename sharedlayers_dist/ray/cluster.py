@@ -12,6 +12,8 @@ from ray._private import ray_constants
 from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
 
+from sharedlayers_dist.errors import UserError
+
 _CONNECT_SECONDS = 10
 
 
@@ -23,7 +25,7 @@ def join_cluster(address: str) -> Iterator[None]:
     `ray.init()` does.
 
     Raises:
-        ValueError: when there is no cluster at the address, or it does not let this user in.
+        UserError: when there is no cluster at the address, or it does not let this user in.
     """
     if ray.is_initialized():
         yield
@@ -42,7 +44,7 @@ def join_cluster(address: str) -> Iterator[None]:
                 log_to_driver=False,
             )
     except (OSError, AuthenticationError) as error:
-        raise ValueError(
+        raise UserError(
             f"No Ray cluster could be joined ({error}). Received: address={address!r}. Name one "
             "that runs; if it asks for a token, that must be in ~/.ray/auth_token, and "
             "RAY_AUTH_MODE=token in the environment. With --address local the run has a cluster of "

@@ -144,7 +144,10 @@ class _Run:
         """Runs the epochs that are left and leaves the models behind."""
         config, job = self._config, self._job
         progress = Progress(
-            self._reader.steps_per_epoch, shown=self._world.is_rank_zero, stream=self._stream
+            self._reader.steps_per_epoch,
+            monitored=config.monitored,
+            shown=self._world.is_rank_zero,
+            stream=self._stream,
         )
         progress.say(describe_run(job, config, self._world.size))
         logs: list[MetricsLog | TensorBoardLog] = []
@@ -157,7 +160,14 @@ class _Run:
                 before=log.flush,
                 start=job.start.step,
             )
-            logs = [log, *([TensorBoardLog(self._folder.files)] if config.tensorboard else [])]
+            logs = [
+                log,
+                *(
+                    [TensorBoardLog(self._folder.files, after=job.start.step)]
+                    if config.tensorboard
+                    else []
+                ),
+            ]
         record = self._make_record(logs, progress)
         remembering = [*self._make_controls(), *callbacks]
         save = SaveCheckpoints(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import Folder, LocalFolder
 from sharedlayers_dist.training.strict_json import without_infinities
 
@@ -54,18 +57,22 @@ class TensorBoardLog:
 
     Args:
         files: The run folder.
+        after: Events of later steps than this are dropped: a resumed run writes them again.
 
     Raises:
-        ValueError: when the run folder is not on a disk of this machine.
+        UserError: when the run folder is not on a disk of this machine.
     """
 
-    def __init__(self, files: Folder) -> None:
+    def __init__(self, files: Folder, *, after: int) -> None:
         if not isinstance(files, LocalFolder):
-            raise ValueError(
+            raise UserError(
                 "TensorBoard events are written to a local run folder only. Received: "
                 f"output={str(files)!r}. Leave out --tensorboard."
             )
-        self._writer = tf.summary.create_file_writer(str(files.path / "tensorboard"))
+        folder = files.path / "tensorboard"
+        for path in sorted(folder.glob("events.out.tfevents.*")):
+            _drop_events(path, after)
+        self._writer = tf.summary.create_file_writer(str(folder))
 
     def append(self, line: dict[str, Any]) -> None:
         """Writes the line's figures at its step; those of epochs begin with `epoch_`."""
@@ -75,3 +82,16 @@ class TensorBoardLog:
                 if name not in ("event", "step"):
                     tf.summary.scalar(prefix + name, value)
         self._writer.flush()
+
+
+def _drop_events(path: Path, after: int) -> None:
+    """Rewrites a file of events without those of later steps; TensorBoard would show both."""
+    records = list(RawEventFileLoader(str(path)).Load())
+    kept = [r for r in records if tf.compat.v1.Event.FromString(r).step <= after]
+    if len(kept) == len(records):
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for record in kept:
+            writer.write(record)
+    partial.replace(path)

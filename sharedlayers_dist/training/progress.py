@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from io import TextIOBase
 from typing import TextIO
 
 from tqdm import tqdm
+
+_LEAST_SHARE = 0.05
+"""The share of its time that a run may wait before a person is told."""
+_WAITS = {"data_wait_share": "data", "collective_wait_share": "other ranks"}
 
 _BAR = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 """Words in place of the bar itself: a terminal of 100 columns then holds the figures."""
@@ -19,6 +24,7 @@ class Progress:
 
     Args:
         total_steps: Steps of one epoch.
+        monitored: The metric that says which model is best, shown beside the loss.
         shown: Whether this process shows anything (rank zero alone does).
         stream: Where to; standard error by default.
     """
@@ -26,9 +32,15 @@ class Progress:
     SECONDS_BETWEEN_LINES = 5.0
 
     def __init__(
-        self, total_steps: int, *, shown: bool, stream: TextIO | TextIOBase | None = None
+        self,
+        total_steps: int,
+        *,
+        monitored: str,
+        shown: bool,
+        stream: TextIO | TextIOBase | None = None,
     ) -> None:
         self._total = total_steps
+        self._monitored = monitored
         self._shown = shown
         self._stream = sys.stderr if stream is None else stream
         self._bar: tqdm | None = None
@@ -49,11 +61,11 @@ class Progress:
         """Shows that `done` steps of the epoch lie behind, with the newest `values`."""
         if self._bar is not None:
             if values:
-                self._bar.set_postfix_str(_in_short(values), refresh=False)
+                self._bar.set_postfix_str(describe_figures(values, self._monitored), refresh=False)
             self._bar.update(done - self._bar.n)
         elif values and time.monotonic() - self._spoke >= self.SECONDS_BETWEEN_LINES:
             place = f"{self._label}, step {done}/{self._total}, {self._left(done)} left"
-            self.say(f"{place}: {_as_text(values)}")
+            self.say(f"{place}: {describe_figures(values, self._monitored)}")
 
     def _left(self, done: int) -> timedelta:
         """Time until the end of the epoch, at its speed so far."""
@@ -65,7 +77,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self.say(f"{self._label}: {_as_text(values)}")
+        self.say(f"{self._label}: {describe_figures(values, self._monitored)}")
 
     def say(self, text: str) -> None:
         """Prints one line, where anything is shown at all."""
@@ -74,23 +86,27 @@ class Progress:
             self._spoke = time.monotonic()
 
 
-def _in_short(values: dict[str, float]) -> str:
-    """A `ThroughputMeter`'s figures between the loss and the metrics, which may not fit in."""
-    waits = [name for name in values if name.endswith("_wait_share")]
-    metrics = [
-        f"{name} {value:.4g}"
-        for name, value in values.items()
-        if name not in (*waits, "pairs_per_second", "peak_memory_mb")
-    ]
-    metrics.sort(key=lambda text: not text.startswith("loss "))
-    shares = [f"{name.removesuffix('_wait_share')} {values[name]:.0%}" for name in waits]
-    speed = [
-        f"{values['pairs_per_second']:.0f} pairs/s",
-        f"waits {' '.join(shares)}",
-        f"{values['peak_memory_mb']:.0f} MB",
-    ]
-    return ", ".join([*metrics[:1], *speed, *metrics[1:]])
+def describe_figures(values: Mapping[str, float], monitored: str) -> str:
+    """The loss, the monitored metric, the speed, and any waiting that matters; for people.
 
+    Args:
+        values: The metrics, and a `ThroughputMeter`'s figures.
+        monitored: The metric that says which model is best.
 
-def _as_text(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    Example:
+        >>> figures = {"loss": 0.46691, "accuracy": 0.95, "pairs_per_second": 803.2}
+        >>> describe_figures(figures | {"data_wait_share": 0.124}, "loss")
+        'loss 0.4669, 803 pairs/s, waits 12% for data'
+    """
+    parts = [f"{name} {values[name]:.4g}" for name in ("loss", monitored) if name in values]
+    parts = list(dict.fromkeys(parts))
+    if "pairs_per_second" in values:
+        parts.append(f"{values['pairs_per_second']:.0f} pairs/s")
+    shares = [
+        f"{values[name]:.0%} for {awaited}"
+        for name, awaited in _WAITS.items()
+        if values.get(name, 0.0) >= _LEAST_SHARE
+    ]
+    if shares:
+        parts.append(f"waits {', '.join(shares)}")
+    return ", ".join(parts)
