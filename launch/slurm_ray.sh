@@ -17,11 +17,12 @@ export PATH=$PWD/.venv/bin:$PATH
 port=${RAY_PORT:-6379}
 export RAY_health_check_failure_threshold=3 # A silent node counts as lost after 39 seconds, not 65.
 
-# A token of this job's own; srun hands its path to the other nodes.
-umask 077
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$PWD/.ray-token-$SLURM_JOB_ID
-python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH"
-trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true; wait' EXIT
+# A token of this job's own. It is in no file, which a killed job would leave behind: srun hands the
+# environment to the other nodes, where only this user and root can read it.
+unset RAY_AUTH_TOKEN_PATH
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 
 head=$(hostname)
 address=$(python -c 'import socket, sys; print(socket.gethostbyname(sys.argv[1]))' "$head"):$port

@@ -122,11 +122,20 @@ def start_slurm(head: Host, other: Host, folder: Path) -> dict[str, str]:
     return environment
 
 
+def wait_for_file(path: Path, *, while_running: subprocess.Popen, seconds: float = 120.0):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert while_running.poll() is None
+        time.sleep(0.5)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_slurm_gives_each_job_a_cluster(folder, tmp_path):
     if not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged"))):
         pytest.skip("Jobs of Slurm take Slurm and Munge (Debian: slurmctld, slurmd, munge).")
+    before = set(os.listdir(REPOSITORY))
     with Network(tmp_path) as network:
         alpha, beta = (network.add(name, home=tmp_path / "home") for name in ("alpha", "beta"))
         environment = start_slurm(alpha, beta, tmp_path)
@@ -145,12 +154,13 @@ def test_slurm_gives_each_job_a_cluster(folder, tmp_path):
         metrics = folder / "stopped" / "metrics.jsonl"
         options = [*arguments(folder, "stopped", epochs=400), "--log-every=1"]
         job = submit(tmp_path / "stopped.log", *options)
-        deadline = time.monotonic() + 120
-        while not metrics.exists():
-            assert time.monotonic() < deadline
-            assert job.poll() is None
-            time.sleep(0.5)
+        wait_for_file(metrics, while_running=job)
         alpha.run(["scancel", "--batch", "--signal=TERM", "2"], env=environment)
         assert job.wait(timeout=90) == 75, (tmp_path / "stopped.log").read_text()
         assert "It has saved itself after step" in (tmp_path / "stopped.log").read_text()
-    assert not list(REPOSITORY.glob(".ray-token-*"))
+
+        killed = submit(tmp_path / "killed.log", *arguments(folder, "killed", epochs=400))
+        wait_for_file(folder / "killed" / "metrics.jsonl", while_running=killed)
+        alpha.run(["scancel", "--signal=KILL", "3"], env=environment)
+        assert killed.wait(timeout=90) != 0
+    assert set(os.listdir(REPOSITORY)) == before
