@@ -6,12 +6,18 @@ import os
 import sys
 import tempfile
 
+from sharedlayers_dist.keras_settings import require_usable_settings
+
 
 def import_tensorflow_quietly() -> None:
     """Imports TensorFlow and keeps what its C++ code prints meanwhile, unless the import fails.
 
     The notes come before TensorFlow reads TF_CPP_MIN_LOG_LEVEL, so no setting holds them back.
+
+    Raises:
+        UserError: for a setting of Keras that forbids training, before anything is imported.
     """
+    require_usable_settings()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)

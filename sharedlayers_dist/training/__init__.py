@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.keras_settings import require_usable_settings
 from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import RunFolder
 
@@ -35,6 +36,7 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
             "A run on Ray is started by its driver. Received: launcher='ray'. Call "
             "sharedlayers_dist.ray.train(config)."
         )
+    require_usable_settings()
     from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.
 
     return fit(config, callbacks)
