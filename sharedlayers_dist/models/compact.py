@@ -14,9 +14,9 @@ from keras import ops
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.graph import (
     call_layer,
+    calls_in_model,
     has_graph,
     layers_within,
-    nodes_of,
     run_graph,
 )
 from sharedlayers_dist.models.pair import PairEncoder, find_encoder
@@ -48,6 +48,15 @@ def compact_view(model: keras.Model) -> keras.Model:
 
     Raises:
         UserError: for a model that does not take pairs, or items of no known compact form.
+
+    Example:
+        >>> import numpy as np
+        >>> from sharedlayers_dist.models import pair_classifier
+        >>> encoder = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3)])
+        >>> view = compact_view(pair_classifier(encoder))  # Reads ids where it takes matrices.
+        >>> ids = np.array([[0, 0, 1, 4, 2, 2]])  # (1, 6): padding, and columns 0, 3, 1 and 1.
+        >>> view({"a": ids, "b": ids}).shape
+        TensorShape([1, 1])
     """
     return CompactView(model)
 
@@ -129,8 +138,8 @@ def keeps_rows_apart(encoder: keras.Layer) -> bool:
         if layer.activity_regularizer is not None:
             return False
         # A bare operation, say a mean over axis 0, may mix rows as well.
-        operations = [node.operation for node in nodes_of(layer)] if has_graph(layer) else []
-        if not all(isinstance(operation, keras.Layer) for operation in operations):
+        calls = calls_in_model(layer) if has_graph(layer) else []
+        if not all(isinstance(call.layer, keras.Layer) for call in calls):
             return False
     return True
 

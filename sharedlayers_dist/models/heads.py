@@ -14,10 +14,14 @@ It can learn which items turn up in positive pairs; where pairs are balanced, ea
 negative pairs as positive ones, there is no such thing to learn, and pairs of unseen authors score
 at chance, however good the encoder is. The other two heads compare the sides, and are symmetric:
 the score of (a, b) is that of (b, a).
+
+Under a policy of mixed precision the encoder works in 16 bits and the heads in 32: in 16 bits there
+are so few numbers near 1 that many pairs would get the same score.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +40,12 @@ def concatenation(encoded_a: Any, encoded_b: Any) -> Any:
         encoded_b: encodings of the second side, shape (B, D).
 
     Returns:
-        The scores, shape (B, 1); 2 D + 1 weights.
+        The scores, shape (B, 1), float32; 2 D + 1 weights.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> concatenation(*sides).shape
+        (None, 1)
     """
     return _logistic_regression(keras.layers.Concatenate(axis=-1)([encoded_a, encoded_b]))
 
@@ -49,12 +58,18 @@ def absolute_difference(encoded_a: Any, encoded_b: Any) -> Any:
         encoded_b: encodings of the second side, shape (B, D).
 
     Returns:
-        The scores, shape (B, 1); D + 1 weights.
+        The scores, shape (B, 1), float32; D + 1 weights.
 
     Source: Koch, Zemel and Salakhutdinov, Siamese Neural Networks for One-shot Image Recognition
     (2015), section 3.1.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> absolute_difference(*sides).shape
+        (None, 1)
     """
-    return _logistic_regression(keras.ops.absolute(keras.ops.subtract(encoded_a, encoded_b)))
+    difference = keras.layers.Subtract(dtype=full_precision())([encoded_a, encoded_b])
+    return _logistic_regression(keras.ops.absolute(difference))
 
 
 def cosine(encoded_a: Any, encoded_b: Any) -> Any:
@@ -67,10 +82,15 @@ def cosine(encoded_a: Any, encoded_b: Any) -> Any:
         encoded_b: encodings of the second side, shape (B, D).
 
     Returns:
-        The scores, shape (B, 1); 2 weights, scale and bias.
+        The scores, shape (B, 1), float32; 2 weights, scale and bias.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> cosine(*sides).shape
+        (None, 1)
     """
-    similarity = keras.layers.Dot(axes=-1, normalize=True)([encoded_a, encoded_b])
-    return _logistic_regression(similarity, kernel_initializer="ones")
+    compare = keras.layers.Dot(axes=-1, normalize=True, dtype=full_precision())
+    return _logistic_regression(compare([encoded_a, encoded_b]), kernel_initializer="ones")
 
 
 HEADS: dict[str, Callable[[Any, Any], Any]] = {
@@ -83,12 +103,32 @@ HEADS: dict[str, Callable[[Any, Any], Any]] = {
 def apply_head(head: str | keras.Layer, encoded_a: Any, encoded_b: Any) -> Any:
     """Applies a head, given by its name or as a layer that takes both encodings as a list.
 
+    Args:
+        head: A name of `HEADS`, or a Keras layer.
+        encoded_a: Encodings of the first side, for the named heads of shape (B, D).
+        encoded_b: Encodings of the second side, of the same shape.
+
+    Returns:
+        The scores, shape (B, 1) and at least float32; what the layer gives where it is one of one's
+        own, with a warning if that has 16 bits.
+
     Raises:
         UserError: for an unknown name, something that is no layer, or encodings that the named
             heads cannot compare.
+
+    Example:
+        >>> apply_head("cosine", keras.Input((8,)), keras.Input((8,))).shape
+        (None, 1)
     """
     if isinstance(head, keras.Layer):
-        return head([encoded_a, encoded_b])
+        scores = head([encoded_a, encoded_b])
+        if any("float16" in tensor.dtype for tensor in keras.tree.flatten(scores)):
+            warnings.warn(
+                f"The head {head.name} gives scores of 16 bits, many of which will be equal. Make "
+                'its last layer with dtype="float32".',
+                stacklevel=3,
+            )
+        return scores
     if not isinstance(head, str) or head not in HEADS:
         raise UserError(
             f"`head` must be one of {', '.join(HEADS)}, or a Keras layer. Received: head={head!r}."
@@ -103,4 +143,15 @@ def apply_head(head: str | keras.Layer, encoded_a: Any, encoded_b: Any) -> Any:
 
 
 def _logistic_regression(features: Any, **options: Any) -> Any:
-    return keras.layers.Dense(1, activation="sigmoid", **options)(features)
+    layer = keras.layers.Dense(1, activation="sigmoid", dtype=full_precision(), **options)
+    return layer(features)
+
+
+def full_precision() -> str:
+    """The dtype of a model's last layers: Keras's own, but 32 bits where its policy says 16.
+
+    Example:
+        >>> full_precision()
+        'float32'
+    """
+    return keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.models.graph import has_graph, nodes_of
+from sharedlayers_dist.models.graph import Call, calls_in_model, has_graph, is_symbol
 from sharedlayers_dist.models.heads import apply_head
 
 
@@ -27,7 +27,8 @@ def pair_classifier(
             The inputs of the pair model have its input's shape and dtype.
         head: "concatenation" (the notebook's; additive in the two sides, so that it cannot say
             whether they are *the same*, see `models.heads`), "absolute_difference" or "cosine"
-            (both symmetric), or a Keras layer that takes the list of both encodings.
+            (both symmetric), or a Keras layer that takes the list of both encodings. The named
+            heads work in 32 bits under a policy of mixed precision too.
         name: the name of the pair model.
 
     Returns:
@@ -36,6 +37,14 @@ def pair_classifier(
     Raises:
         UserError: for an encoder whose input shape is not known or that has several inputs or
             outputs, and for an unknown head.
+
+    Example:
+        >>> encoder = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+        >>> model = pair_classifier(encoder, head="cosine")
+        >>> [(side.name, side.shape) for side in model.inputs]
+        [('a', (None, 28, 28, 1)), ('b', (None, 28, 28, 1))]
+        >>> model.output_shape
+        (None, 1)
     """
     shape, dtype = _input_of(encoder)
     _require_single_output(encoder, keras.KerasTensor(shape, dtype=dtype))
@@ -46,11 +55,18 @@ def pair_classifier(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairEncoder:
-    """The encoder of a pair model, and where it stands in the model's graph."""
+    """The encoder of a pair model, and where it stands in the model's graph.
+
+    Example:
+        >>> encoder = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+        >>> encoded_a, encoded_b = find_encoder(pair_classifier(encoder)).encoded
+        >>> encoded_a.shape
+        (None, 2)
+    """
 
     layer: keras.Layer
     encoded: tuple[Any, Any]
-    """The symbolic encodings of the model's first and second input."""
+    """The symbolic encodings of the model's first and second input, each `(None, D)`."""
 
 
 def find_encoder(model: keras.Model) -> PairEncoder | None:
@@ -60,30 +76,44 @@ def find_encoder(model: keras.Model) -> PairEncoder | None:
     written by hand in the same way. In others (several shared layers, further inputs or outputs,
     calls with more than the input) the answer is None.
 
+    Args:
+        model: A functional model.
+
     Raises:
         UserError: for a model that is not functional.
+
+    Example:
+        >>> encoder = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+        >>> find_encoder(pair_classifier(encoder)).layer is encoder
+        True
     """
     if len(model.inputs) != 2 or len(model.outputs) != 1:
         return None
-    calls_of_layer: dict[keras.Layer, list[Any]] = {}
-    for node in nodes_of(model):
-        calls_of_layer.setdefault(node.operation, []).append(node)
-    shared = [layer for layer, calls in calls_of_layer.items() if len(calls) > 1]
+    calls_of: dict[keras.Layer, list[Call]] = {}
+    for call in calls_in_model(model):
+        calls_of.setdefault(call.layer, []).append(call)
+    shared = [layer for layer, calls in calls_of.items() if len(calls) > 1]
     if len(shared) != 1:
         return None
     (layer,) = shared
     encoded_of_input = {
-        id(node.arguments.args[0]): node.outputs[0]
-        for node in calls_of_layer[layer]
-        if len(node.arguments.args) == 1
-        and all(value is None or value is False for value in node.arguments.kwargs.values())
-        and len(node.outputs) == 1
+        id(call.called_on): call.outputs[0] for call in calls_of[layer] if _is_on_one_item(call)
     }
     called_on = [id(tensor) for tensor in model.inputs]
-    if len(calls_of_layer[layer]) != 2 or set(encoded_of_input) != set(called_on):
+    if len(calls_of[layer]) != 2 or set(encoded_of_input) != set(called_on):
         return None
     first, second = (encoded_of_input[tensor_id] for tensor_id in called_on)
     return PairEncoder(layer=layer, encoded=(first, second))
+
+
+def _is_on_one_item(call: Call) -> bool:
+    """Whether a layer was called on one tensor and told nothing else, and gave one."""
+    others = [value for value in (*call.args, *call.kwargs.values()) if value is not call.called_on]
+    return (
+        is_symbol(call.called_on)
+        and len(call.outputs) == 1
+        and all(value is None or value is False for value in others)
+    )
 
 
 def _input_of(encoder: Any) -> tuple[tuple[int | None, ...], str]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.keras_settings import require_usable_settings
 
 if TYPE_CHECKING:
     import keras
@@ -15,14 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """What there is to know of a model before it is built."""
+    """What there is to know of a model before it is built.
+
+    Example:
+        >>> ModelInfo(name="mine", description="Two texts.", kind="text").image_shape is None
+        True
+    """
 
     name: str
     description: str
     kind: Literal["text", "image"] | None
     """The kind of items a pair model compares; None for a model that takes no pairs."""
     image_shape: tuple[int, ...] | None = None
-    """The shape of one item of a model that compares images."""
+    """The shape `(height, width, channels)` of one item of a model that compares images."""
 
 
 _MODELS = {
@@ -59,7 +65,12 @@ _MODELS = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that `build` takes."""
+    """The names that `build` takes.
+
+    Example:
+        >>> names()
+        ('tweet_pair', 'digit_pair', 'shared_conv', 'inception', 'residual')
+    """
     return tuple(_MODELS)
 
 
@@ -68,6 +79,10 @@ def info(name: str) -> ModelInfo:
 
     Raises:
         UserError: for an unknown name.
+
+    Example:
+        >>> info("digit_pair").image_shape
+        (27, 27, 1)
     """
     if name not in _MODELS:
         raise UserError(
@@ -86,8 +101,14 @@ def build(name: str, **options: Any) -> keras.Model:
             `digit_pair`, `axis` for `inception`.
 
     Raises:
-        UserError: for an unknown name, option or value.
+        UserError: for an unknown name, option or value, and for a setting of Keras under which the
+            models are not those that are described here (another backend, channels first).
+
+    Example:
+        >>> build("tweet_pair", head="absolute_difference").count_params()
+        82241
     """
+    require_usable_settings()
     builder = getattr(import_module("sharedlayers_dist.models.zoo"), info(name).name)
     available = list(inspect.signature(builder).parameters)
     unknown = [option for option in options if option not in available]

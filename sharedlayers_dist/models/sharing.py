@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
-from sharedlayers_dist.models.graph import has_graph, inbound_nodes, nodes_of
+from sharedlayers_dist.models.graph import calls_in_model, has_graph, tensors_for_inputs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedLayer:
-    """A layer that a model calls several times, with the same weights each time."""
+    """A layer that a model calls several times, with the same weights each time.
+
+    Example:
+        >>> dense = keras.layers.Dense(2, name="dense")
+        >>> SharedLayer(layer=dense, calls=(("a",), ("b",))).calls[1]
+        ('b',)
+    """
 
     layer: keras.Layer
     calls: tuple[tuple[str, ...], ...]
@@ -27,10 +33,21 @@ def shared_layers(model: keras.Model) -> list[SharedLayer]:
     what is shared, and the layers inside it are listed only if they are also called elsewhere.
     Models that are used once are looked into.
 
+    Args:
+        model: A functional model, made here, by hand, or loaded from a file.
+
     Raises:
         UserError: for a model that is not functional.
+
+    Example:
+        >>> item = keras.Input((5,), name="item")
+        >>> encoder = keras.Model(item, keras.layers.Dense(2)(item), name="encoder")
+        >>> a, b = keras.Input((5,), name="a"), keras.Input((5,), name="b")
+        >>> model = keras.Model([a, b], keras.layers.Dot(1)([encoder(a), encoder(b)]))
+        >>> [(shared.layer.name, shared.calls) for shared in shared_layers(model)]
+        [('encoder', (('a',), ('b',)))]
     """
-    nodes_of(model)  # Refuses a model without a graph before its inputs are asked for.
+    calls_in_model(model)  # Refuses a model without a graph before its inputs are asked for.
     names = [tensor.name for tensor in model.inputs]
     runs = _Runs()
     runs.follow(model, [{name} for name in names])
@@ -64,26 +81,17 @@ class _Runs:
     ) -> list[set[str]]:
         """Notes all runs in `model`; returns by which outer inputs each output is reached."""
         reaching = dict(zip(map(id, model.inputs), reaching_inputs, strict=True))
-        for node in nodes_of(model):
-            if node.is_input:
+        for call in calls_in_model(model):
+            if call.is_input:
                 continue
-            layer = node.operation
-            names = set().union(*(reaching[id(tensor)] for tensor in node.input_tensors))
-            names_of_outputs = [names] * len(node.outputs)
-            if isinstance(layer, keras.Layer):
-                run = _Run((*path, inbound_nodes(layer).index(node)), names)
-                self.of_layer.setdefault(layer, []).append(run)
-                if has_graph(layer):
-                    tensors = _tensors_in_order_of_inputs(node, layer)
-                    reaching_layer = [reaching[id(tensor)] for tensor in tensors]
-                    names_of_outputs = self.follow(layer, reaching_layer, run.path)
-            reaching.update(zip(map(id, node.outputs), names_of_outputs, strict=True))
+            names = set().union(*(reaching[id(tensor)] for tensor in call.inputs))
+            names_of_outputs = [names] * len(call.outputs)
+            if isinstance(call.layer, keras.Layer):
+                run = _Run((*path, call.index), names)
+                self.of_layer.setdefault(call.layer, []).append(run)
+                if has_graph(call.layer):
+                    # A constant is reached by no input.
+                    given = [reaching.get(id(x), set()) for x in tensors_for_inputs(call)]
+                    names_of_outputs = self.follow(call.layer, given, run.path)
+            reaching.update(zip(map(id, call.outputs), names_of_outputs, strict=True))
         return [reaching[id(tensor)] for tensor in model.outputs]
-
-
-def _tensors_in_order_of_inputs(node: Any, model: keras.Model) -> list[Any]:
-    """What `model` was called on at `node`, one tensor for each of its inputs."""
-    called_on = node.arguments.args[0] if node.arguments.args else None
-    if isinstance(called_on, dict):
-        return [called_on[tensor.name] for tensor in model.inputs]
-    return node.input_tensors[: len(model.inputs)]

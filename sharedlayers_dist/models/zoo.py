@@ -1,4 +1,7 @@
-"""The notebook's five models, with its shapes and defaults."""
+"""The notebook's five models, with its shapes and defaults.
+
+Under a policy of mixed precision their last layers stay in 32 bits.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import keras
 from keras import layers
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.models.heads import full_precision
 from sharedlayers_dist.models.pair import pair_classifier
 
 
@@ -17,6 +21,16 @@ def tweet_pair(*, head: str | keras.Layer = "concatenation") -> keras.Model:
 
     Args:
         head: how the encodings are compared, see `pair_classifier`.
+
+    Returns:
+        A compiled model with the inputs `a` and `b`, floats of shape (B, 280, 256).
+
+    Raises:
+        UserError: for an unknown head.
+
+    Example:
+        >>> tweet_pair(head="cosine").output_shape
+        (None, 1)
     """
     shared_lstm = layers.LSTM(64, name="shared_lstm")
     shared_lstm.build((None, 280, 256))
@@ -31,6 +45,16 @@ def digit_pair(*, head: str | keras.Layer = "concatenation") -> keras.Model:
 
     Args:
         head: how the encodings are compared, see `pair_classifier`.
+
+    Returns:
+        A compiled model with the inputs `a` and `b`, floats of shape (B, 27, 27, 1).
+
+    Raises:
+        UserError: for an unknown head.
+
+    Example:
+        >>> digit_pair(head="cosine").output_shape
+        (None, 1)
     """
     digit = keras.Input((27, 27, 1), name="digit")
     x = layers.Conv2D(64, (3, 3))(digit)
@@ -44,10 +68,14 @@ def shared_conv() -> keras.Model:
     """One convolution on images of two sizes: (32, 32, 3) and (64, 64, 3), 16 channels out.
 
     Its inputs are `c` and `d`; it is not compiled.
+
+    Example:
+        >>> shared_conv().output_shape
+        [(None, 32, 32, 16), (None, 64, 64, 16)]
     """
     c = keras.Input((32, 32, 3), name="c")
     d = keras.Input((64, 64, 3), name="d")
-    conv = layers.Conv2D(16, (3, 3), padding="same")
+    conv = layers.Conv2D(16, (3, 3), padding="same", dtype=full_precision())
     return keras.Model([c, d], [conv(c), conv(d)], name="shared_conv")
 
 
@@ -63,6 +91,10 @@ def inception(*, axis: int = 1) -> keras.Model:
         UserError: for any other axis.
 
     Source: Szegedy et al., Going Deeper with Convolutions (2014), figure 2b.
+
+    Example:
+        >>> inception(axis=-1).output_shape
+        (None, 256, 256, 192)
     """
     if axis not in (1, -1):
         raise UserError(
@@ -76,7 +108,7 @@ def inception(*, axis: int = 1) -> keras.Model:
     tower_2 = layers.Conv2D(64, (5, 5), padding="same", activation="relu")(tower_2)
     tower_3 = layers.MaxPooling2D((3, 3), strides=(1, 1), padding="same")(image)
     tower_3 = layers.Conv2D(64, (1, 1), padding="same", activation="relu")(tower_3)
-    towers = layers.Concatenate(axis=axis)([tower_1, tower_2, tower_3])
+    towers = layers.Concatenate(axis=axis, dtype=full_precision())([tower_1, tower_2, tower_3])
     return keras.Model(image, towers, name="inception")
 
 
@@ -84,10 +116,14 @@ def residual() -> keras.Model:
     """A convolution with a residual connection: `x + Conv2D(x)` on (256, 256, 3); not compiled.
 
     Source: He et al., Deep Residual Learning for Image Recognition (2015), equation 1.
+
+    Example:
+        >>> residual().output_shape
+        (None, 256, 256, 3)
     """
     x = keras.Input((256, 256, 3), name="x")
     y = layers.Conv2D(3, (3, 3), padding="same")(x)
-    return keras.Model(x, layers.Add()([x, y]), name="residual")
+    return keras.Model(x, layers.Add(dtype=full_precision())([x, y]), name="residual")
 
 
 def _compile_pair(model: keras.Model) -> keras.Model:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "quiet": {"keras_settings"},
     "config": {"errors"},
     "storage": {"errors"},
-    "models": BASE,
+    "models": BASE | {"keras_settings"},
     "data": BASE,
     "dist": BASE,
     "training": BASE | {"keras_settings", "models", "data", "dist"},

@@ -57,6 +57,32 @@ def test_several_inputs_and_outputs_come_as_lists():
     assert models.get_output_shape_at(lstm, 0) == [(None, 2)] * 3
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*must match the names")
+def test_dictionaries_come_as_they_were_given():
+    x, y = keras.Input((3,), name="x"), keras.Input((4,), name="y")
+    outputs = {"sum": keras.layers.Dense(2)(x), "last": keras.layers.Dense(5)(y)}
+    model = keras.Model({"left": x, "right": y}, outputs)
+    a, b = keras.Input((3,)), keras.Input((4,))
+    given = model({"right": b, "left": a})
+    assert models.get_input_at(model, 0) == {"right": b, "left": a}
+    assert models.get_output(model) == given
+    assert models.get_input_shape_at(model, 0) == {"right": (None, 4), "left": (None, 3)}
+    assert models.get_output_shape_at(model, 0) == {"sum": (None, 2), "last": (None, 5)}
+
+
+def test_keyword_arguments_are_inputs_too():
+    x, y = keras.Input((6, 5)), keras.Input((7, 5))
+    attention = keras.layers.MultiHeadAttention(1, 2)
+    attention(query=x, value=y)
+    assert models.get_input(attention) == [x, y]
+    dense = keras.layers.Dense(2)
+    dense(inputs=x)
+    assert models.get_input(dense) is x
+    first = keras.Model([x, y], keras.layers.Dot(-1)([x, y]))
+    first((x, y))
+    assert models.get_input(first) == [x, y]
+
+
 def test_the_input_of_an_input_layer_is_its_output():
     x = keras.Input((3,), name="x")
     layer = keras.Model(x, keras.layers.Dense(1)(x)).get_layer("x")
