@@ -145,10 +145,14 @@ def _is_rank_zero() -> bool:
 
 
 def _say(error: BaseException) -> None:
-    """One line on standard error, which names the rank where there are several."""
+    """One line on standard error, which names the rank where there are several.
+
+    Libraries' errors may hold a URI with its secrets.
+    """
     rank = os.environ.get("HOROVOD_RANK")
     place = "" if rank is None else f" (rank {rank})"
-    print(f"sharedlayers{place}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    text = hide_secrets(" ".join(str(error).split()))
+    print(f"sharedlayers{place}: {text}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

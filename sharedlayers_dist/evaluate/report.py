@@ -19,11 +19,10 @@ from sharedlayers_dist.evaluate.scoring import (
     ScoredPairs,
     TrainedRun,
     make_output_folder,
-    require_local,
     score_pairs,
 )
 from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.storage.uri import hide_secrets, local_path
 
 
 def evaluate(
@@ -46,8 +45,7 @@ def evaluate(
     Raises:
         UserError: for a run, a dataset or an output that cannot be used.
     """
-    require_local(output)
-    folder = Path(output)
+    folder = Path(local_path(output, name="output"))
     for name in ("metrics.json", "report.html"):
         if (folder / name).exists():
             raise UserError(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import DatasetIndex, PairReader, index_dataset
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.storage.uri import hide_secrets, local_path
 from sharedlayers_dist.training.run_folder import MODEL, RunFolder
 from sharedlayers_dist.world import World
 
@@ -124,14 +124,6 @@ def score_pairs(
     return ScoredPairs(labels=labels, scores=scores, weights=weights)
 
 
-def require_local(output: str) -> None:
-    """Raises UserError for a URI: it would become a folder of that name on this machine."""
-    if "://" in output:
-        raise UserError(
-            f"The output must be a path on this machine. Received: output={hide_secrets(output)!r}."
-        )
-
-
 def make_output_folder(folder: Path) -> None:
     """Makes the folder that an output goes to: before the work, which may take long.
 
@@ -155,8 +147,7 @@ def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
     Raises:
         UserError: for a run, a dataset or an output that cannot be used.
     """
-    require_local(output)
-    target = Path(output)
+    target = Path(local_path(output, name="output"))
     if target.exists():
         raise UserError(
             f"The output must be a new file. Received: output={output!r}, which exists."

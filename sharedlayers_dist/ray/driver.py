@@ -31,6 +31,7 @@ from sharedlayers_dist.ray.placement import (
     wait_for_resources,
 )
 from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
+from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
@@ -248,4 +249,4 @@ class _Watch:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(hide_secrets(text), file=sys.stderr, flush=True)  # Ray's errors hold what failed.

@@ -43,6 +43,10 @@ class MetricsLog:
         """Returns when all lines are on storage."""
         self._files.flush(self._name)
 
+    def close(self) -> None:
+        """Flushes, and leaves one file that any program can read."""
+        self._files.close(self._name)
+
 
 def _is_kept(line: bytes, after: int) -> bool:
     """Whether a line is whole, and of a step up to `after`."""

@@ -11,6 +11,7 @@ from sharedlayers_dist.data.inspection.figures import InspectedSet, by_row_group
 from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import local_path
 
 _STEP = 10
 _MOST_LENGTHS = 600
@@ -49,7 +50,7 @@ def plot_sets(sets: Mapping[str, InspectedSet], path: str) -> None:
     _draw_groups(axes[1, 0], sets, colours)
     _draw_uses(axes[1, 1], items, colours)
     try:
-        figure.savefig(path)
+        figure.savefig(local_path(path, name="plot"))
     except OSError as error:
         raise UserError(
             f"The picture cannot be written. Received: plot={path!r}. {error}"

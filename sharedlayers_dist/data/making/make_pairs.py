@@ -29,7 +29,7 @@ from sharedlayers_dist.data.making.splitting import (
 )
 from sharedlayers_dist.data.making.writer import FilePairs, Groups, count_row_groups, write_sets
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.storage.uri import hide_secrets, local_path
 
 _PAIRS_PER_ITEM = 5
 _PAIRS_PER_BLOCK = 256
@@ -173,7 +173,7 @@ def check_output(output: str) -> None:
     Raises:
         UserError: names the folder.
     """
-    path = Path(output)
+    path = Path(local_path(output, name="output"))
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise UserError(
             f"Nothing is overwritten, and there is something already. Received: output={output!r}. "
@@ -330,7 +330,7 @@ def _summarize(pairs: FilePairs, group_of_item: np.ndarray) -> SetSummary:
 @contextmanager
 def _new_folder(output: str) -> Iterator[Path]:
     """A folder that gets the name `output` when all went well, and is removed when not."""
-    path = Path(output).absolute()
+    path = Path(local_path(output, name="output"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))

@@ -3,9 +3,11 @@
 import itertools
 
 import pytest
+from pyarrow import fs
 
+from sharedlayers_dist.storage import object_store as object_store_module
 from sharedlayers_dist.storage.folder import LocalFolder, RemoteFolder, open_folder
-from tests.object_store import make_bucket, make_uri
+from tests.object_store import Way, make_bucket, make_uri
 
 _numbers = itertools.count()
 
@@ -144,6 +146,81 @@ def test_the_name_for_people_has_no_keys(object_store):
     folder = open_folder(make_uri("runs/x", object_store))
     assert isinstance(folder, RemoteFolder)
     assert str(folder) == "s3://***@runs/x"
+
+
+def objects_of(folder):
+    """Names within the folder and contents of all objects in a store."""
+    path, store = folder.locate()
+    found = store.get_file_info(fs.FileSelector(path, recursive=True))
+    return {
+        info.path.removeprefix(f"{path}/"): store.open_input_stream(info.path).read()
+        for info in found
+        if info.is_file
+    }
+
+
+@pytest.fixture
+def remote(object_store):
+    make_bucket("runs", object_store)
+    return open_folder(make_uri(f"runs/growing-{next(_numbers)}", object_store))
+
+
+def test_a_flush_to_a_store_sends_what_is_new(remote):
+    remote.write("log", b"one\n")
+    for line in (b"two\n", b"three\n"):
+        remote.append("log", line)
+        remote.flush("log")
+        remote.flush("log")
+    part = ".log.parts/{:016d}".format
+    assert objects_of(remote) == {"log": b"one\n", part(4): b"two\n", part(8): b"three\n"}
+    assert remote.read("log") == b"one\ntwo\nthree\n"
+    remote.append("log", b"four\n")
+    remote.close("log")
+    assert objects_of(remote) == {"log": b"one\ntwo\nthree\nfour\n"}
+    remote.close("log")
+    remote.append("log", b"five\n")
+    remote.flush("log")
+    assert remote.read("log") == b"one\ntwo\nthree\nfour\nfive\n"
+
+
+def test_many_parts_become_one_object(remote, monkeypatch):
+    monkeypatch.setattr(object_store_module, "_MOST_PARTS", 3)
+    for number in range(7):
+        remote.append("log", b"%d" % number)
+        remote.flush("log")
+    assert objects_of(remote) == {"log": b"012345", ".log.parts/0000000000000006": b"6"}
+    assert remote.read("log") == b"0123456"
+
+
+def test_parts_that_a_kill_has_left_do_not_count_twice(remote):
+    """A merge, and a cut to fewer lines, each killed before it could remove the parts."""
+    for line in (b"one\n", b"two\n", b"three\n"):
+        remote.append("log", line)
+        remote.flush("log")
+    assert remote.names() == ["log"]  # Although there are parts alone.
+    remote._write("log", [b"one\ntwo\nthree\n"])
+    assert remote.read("log") == b"one\ntwo\nthree\n"
+    remote._write("log", [b"one\n2"])
+    assert remote.read("log") == b"one\n2"
+    remote.write("log", b"new\n")
+    assert objects_of(remote) == {"log": b"new\n"}
+
+
+def test_a_flush_that_failed_is_made_up_for(object_store):
+    make_bucket("runs", object_store)
+    path = f"runs/growing-{next(_numbers)}"
+    with Way(object_store) as way:
+        cut = open_folder(make_uri(path, way.address))
+        cut.append("log", b"one\n")
+        cut.flush("log")
+        cut.append("log", b"two\n")
+        way.is_cut = True
+        with pytest.raises(OSError, match="runs"):
+            cut.flush("log")
+        cut.append("log", b"three\n")
+        way.is_cut = False
+        cut.close("log")
+    assert open_folder(make_uri(path, object_store)).read("log") == b"one\ntwo\nthree\n"
 
 
 @pytest.mark.parametrize("uri", ["nonsense://key:secret@place", "s3://key:secret@x?a=b"])
