@@ -69,6 +69,8 @@ class DatasetIndex:
     """Whether both `group_a` and `group_b` are there."""
     metadata: PairMetadata | None
     """What the files say about themselves; None where another program wrote them."""
+    has_label: bool = True
+    """Whether `label` is there; always, unless the index was made without asking for it."""
 
     @cached_property
     def row_counts(self) -> NDArray[np.int64]:
@@ -174,11 +176,13 @@ class _Footer(NamedTuple):
         return sum(self.row_counts)
 
 
-def index_dataset(uri: str) -> DatasetIndex:
+def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     """Reads the footers of a pair dataset, many at a time, and nothing else of it.
 
     Args:
         uri: A folder, also of folders, or one file: a path or any URI that pyarrow knows.
+        requires_label: False takes datasets without a column `label`, or with one that holds no
+            labels: the index then says so, and readers give NaN for each label.
 
     Raises:
         UserError: in one line that names the file: a missing or empty dataset, a file that is no
@@ -195,7 +199,7 @@ def index_dataset(uri: str) -> DatasetIndex:
         )
     first_name, first = filled[0]
     for name, footer in filled:
-        _check_columns(name, footer)
+        _check_columns(name, footer, requires_label=requires_label)
         _check_agreement(first_name, first, name, footer)
     return DatasetIndex(
         uri=uri,
@@ -225,13 +229,13 @@ def _read_footer(filesystem: fs.FileSystem, file: FoundFile) -> _Footer:
         ) from e
 
 
-def _check_columns(name: str, footer: _Footer) -> None:
+def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
     schema = footer.schema
     columns = f"Its columns: {', '.join(f'{f.name} ({_type_name(f.type)})' for f in schema)}."
-    for column in ("a", "b", "label"):
+    for column in ("a", "b", *(["label"] if requires_label else [])):
         if len(schema.get_all_field_indices(column)) != 1:
             raise UserError(f"{name} needs one column named {column!r}. {columns}")
-    a, b, label = (schema.field(column).type for column in ("a", "b", "label"))
+    a, b = (schema.field(column).type for column in "ab")
     for column, item in (("a", a), ("b", b)):
         if kind_of(item) is None:
             raise UserError(
@@ -245,12 +249,19 @@ def _check_columns(name: str, footer: _Footer) -> None:
         )
     if _item(a) != _item(b):
         raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
-    if not (pa.types.is_integer(label) or pa.types.is_boolean(label)):
+    if requires_label and not _has_label(schema):
         raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
     if "weight" in schema.names:
         weight = schema.field("weight").type
         if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
             raise UserError(f"{name}: column 'weight' must hold numbers. {columns}")
+
+
+def _has_label(schema: pa.Schema) -> bool:
+    if len(schema.get_all_field_indices("label")) != 1:
+        return False
+    label = schema.field("label").type
+    return bool(pa.types.is_integer(label) or pa.types.is_boolean(label))
 
 
 def _describe(schema: pa.Schema) -> dict[str, Any]:
@@ -261,6 +272,7 @@ def _describe(schema: pa.Schema) -> dict[str, Any]:
         "item_dtype": dtype,
         "has_weight": "weight" in schema.names,
         "has_groups": {"group_a", "group_b"} <= set(schema.names),
+        "has_label": _has_label(schema),
     }
 
 

@@ -22,7 +22,9 @@ class Batch(NamedTuple):
     """Character ids, uint16 `(n, 280)`, or the file's images, `(n, height, width, channels)`."""
     b: NDArray
     label: NDArray[np.float32]
-    """0 or 1, shape `(n, 1)`; -1 marks a row that is not a sample (padding, or skipped)."""
+    """0 or 1, shape `(n, 1)`; -1 marks a row that is not a sample (padding, or skipped).
+
+    NaN where the dataset has no label and the reader requires none."""
     weight: NDArray[np.float32]
     """How much each pair counts, shape `(n,)`; 0 where the label is -1."""
     rows: NDArray[np.int64]

@@ -51,6 +51,7 @@ class PairReader:
             says, 1 to shuffle single rows.
         on_bad_row: `error`, or `skip` to make rows of label -1 and weight 0 of bad ones: they keep
             their place, so that the steps and the order of all others stay the same.
+        requires_label: False makes NaN of labels that are missing or neither 0 nor 1.
         batches_ahead: Batches that wait for the consumer at most.
         rows_at_once: Rows of this rank that are made at once at most (16 MiB of large ones, and
             one step at least): what row groups and steps cost is paid once for all of them.
@@ -72,6 +73,7 @@ class PairReader:
         window: int | None = None,
         run_length: int | None = None,
         on_bad_row: OnBadRow = "error",
+        requires_label: bool = True,
         batches_ahead: int = 4,
         rows_at_once: int = 8192,
     ) -> None:
@@ -90,7 +92,10 @@ class PairReader:
         self.run_length = run_length
         self.batches_ahead = batches_ahead
         self.rows_at_once = rows_at_once
-        self._loaders = [RowGroupLoader(part, on_bad_row=on_bad_row) for part in index.parts]
+        self._loaders = [
+            RowGroupLoader(part, on_bad_row=on_bad_row, requires_label=requires_label)
+            for part in index.parts
+        ]
         self._first_groups = np.cumsum([0] + [part.row_counts.size for part in index.parts])
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""

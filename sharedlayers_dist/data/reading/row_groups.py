@@ -31,7 +31,7 @@ class RowGroup:
     """Texts as a `large_string` array, or images, shape `(rows, height, width, channels)`."""
     b: pa.Array | NDArray
     label: NDArray[np.float32]
-    """0 or 1; -1 for a bad row; shape `(rows,)`."""
+    """0 or 1; -1 for a bad row; NaN where there is none and none is required; shape `(rows,)`."""
     weight: NDArray[np.float32]
     """How much each pair counts, shape `(rows,)`; 1 where the dataset has no weights."""
     problem: str = ""
@@ -46,12 +46,19 @@ class RowGroupLoader:
         on_bad_row: `error` raises for the first bad row; `skip` lets them through as `RowGroup`
             says. Bad are a null, a label other than 0 and 1, a weight that is negative or not
             finite, a text that is not UTF-8, and every row of a row group that is corrupt.
+        requires_label: False makes NaN of labels that are missing or neither 0 nor 1.
 
     Raises:
         UserError: for another `on_bad_row`.
     """
 
-    def __init__(self, index: DatasetIndex, *, on_bad_row: OnBadRow = "error") -> None:
+    def __init__(
+        self,
+        index: DatasetIndex,
+        *,
+        on_bad_row: OnBadRow = "error",
+        requires_label: bool = True,
+    ) -> None:
         if on_bad_row not in get_args(OnBadRow):
             raise UserError(
                 f"`on_bad_row` must be 'error' or 'skip'. Received: on_bad_row={on_bad_row!r}."
@@ -59,7 +66,10 @@ class RowGroupLoader:
         self.index = index
         self.on_bad_row = on_bad_row
         self._filesystem, _ = open_filesystem(index.uri)
-        self._columns = ["a", "b", "label"] + (["weight"] if index.has_weight else [])
+        self._requires_label = requires_label
+        self._columns = ["a", "b"]
+        self._columns += ["label"] if index.has_label else []
+        self._columns += ["weight"] if index.has_weight else []
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._lock = Lock()
 
@@ -112,10 +122,9 @@ class RowGroupLoader:
         columns = {name: table[name] for name in self._columns}
         reasons = Reasons(table.num_rows)
         for name, column in columns.items():
-            if column.null_count:
+            if column.null_count and (name != "label" or self._requires_label):
                 reasons.add(f"column {name!r} is null", _to_numpy(column.is_null()))
-        label = _to_numpy(columns["label"].cast(pa.int64(), safe=False).fill_null(0))
-        reasons.add("its label is {} and must be 0 or 1", (label != 0) & (label != 1), label)
+        label = self._read_label(columns.get("label"), reasons)
         weight = np.ones(table.num_rows, np.float32)
         if self.index.has_weight:
             weight = _to_numpy(columns["weight"].cast(pa.float32(), safe=False).fill_null(0))
@@ -124,7 +133,7 @@ class RowGroupLoader:
         a, b = (self._decode(columns[name], name, reasons) for name in "ab")
         is_bad = reasons.is_bad
         if not is_bad.any():
-            return RowGroup(a=a, b=b, label=label.astype(np.float32), weight=weight)
+            return RowGroup(a=a, b=b, label=label, weight=weight)
         row, reason = reasons.first()
         problem = f"{place}, row {row}: {reason}"
         if self.on_bad_row == "error":
@@ -138,6 +147,17 @@ class RowGroupLoader:
             weight=np.where(is_bad, 0, weight).astype(np.float32),
             problem=problem,
         )
+
+    def _read_label(self, column: pa.ChunkedArray | None, reasons: Reasons) -> NDArray[np.float32]:
+        if column is None:
+            return np.full(reasons.is_bad.size, np.nan, np.float32)
+        label = _to_numpy(column.cast(pa.int64(), safe=False).fill_null(0))
+        is_none = (label != 0) & (label != 1)
+        if self._requires_label:
+            reasons.add("its label is {} and must be 0 or 1", is_none, label)
+            return label.astype(np.float32)
+        is_none |= _to_numpy(column.is_null())
+        return np.where(is_none, np.nan, label).astype(np.float32)
 
     def _decode(self, column: pa.ChunkedArray, name: str, reasons: Reasons) -> pa.Array | NDArray:
         if not is_text(column.type):

@@ -363,3 +363,25 @@ def test_options_out_of_their_range_are_refused_at_once(uneven, option):
 def test_a_start_outside_the_epoch_is_refused_at_once(uneven):
     with pytest.raises(ValueError, match="start_step=9"):
         open_reader(uneven).batches(0, 9)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (None, [np.nan] * 3),
+        (pa.array(["x", "y", "z"]), [np.nan] * 3),
+        (pa.array([1, None, 9]), [1, np.nan, np.nan]),
+    ],
+    ids=["none", "no numbers", "some"],
+)
+def test_labels_that_nobody_requires_may_be_missing(tmp_path, label, expected):
+    table = text_table(3).drop_columns(["label"])
+    if label is not None:
+        table = table.append_column("label", label)
+    pq.write_table(table, tmp_path / "1.parquet")
+    index = index_dataset(str(tmp_path), requires_label=False)
+    reader = open_reader(index, requires_label=False, num_streams=1, shuffle=False)
+    (batch,) = reader.batches(0)
+    assert np.array_equal(batch.label[:, 0], expected, equal_nan=True)
+    assert batch.weight.tolist() == [1, 1, 1]
+    assert reader.num_bad_rows == 0
