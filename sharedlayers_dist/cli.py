@@ -11,13 +11,21 @@ import sys
 from dataclasses import asdict
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from sharedlayers_dist.config import (
+    CheckpointConfig,
+    DataConfig,
     EvaluateConfig,
     InspectConfig,
+    LogConfig,
+    ModelConfig,
+    OptimizationConfig,
+    OrderConfig,
     PairsConfig,
     PredictConfig,
+    RayConfig,
+    RunConfig,
     TrainConfig,
 )
 from sharedlayers_dist.errors import UserError
@@ -34,6 +42,11 @@ app = App(
 )
 
 _Options = Parameter(name="*")
+
+
+def _section(name: str) -> Parameter:
+    """A group of options, which the help shows under its name."""
+    return Parameter(name="*", group=Group.create_ordered(name))
 
 
 @app.command
@@ -82,8 +95,20 @@ def inspect(config: Annotated[InspectConfig, _Options]) -> None:
 
 
 @app.command
-def train(*, config: Annotated[TrainConfig, _Options]) -> None:
+def train(
+    *,
+    run: Annotated[RunConfig, _section("The run")],
+    model: Annotated[ModelConfig | None, _section("The model")] = None,
+    data: Annotated[DataConfig, _section("The pairs")],
+    order: Annotated[OrderConfig | None, _section("Their order")] = None,
+    optimization: Annotated[OptimizationConfig | None, _section("Optimization")] = None,
+    checkpoints: Annotated[CheckpointConfig | None, _section("Checkpoints")] = None,
+    log: Annotated[LogConfig | None, _section("Logs")] = None,
+    on_ray: Annotated[RayConfig | None, _section("On Ray (--launcher ray)")] = None,
+) -> None:
     """Trains a pair model; under `horovodrun -np N`, as one of N ranks, or on a Ray cluster."""
+    groups = (run, model, data, order, optimization, checkpoints, log, on_ray)
+    config = TrainConfig.from_groups(*(group for group in groups if group is not None))
     result = _train_on_ray(config) if config.launcher == "ray" else _train_here(config)
     if _is_rank_zero():
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())

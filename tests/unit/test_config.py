@@ -1,7 +1,16 @@
+from dataclasses import fields
+
 import pytest
 
 from sharedlayers_dist import TrainConfig
-from sharedlayers_dist.config import InspectConfig, PairsConfig
+from sharedlayers_dist.cli import main
+from sharedlayers_dist.config import (
+    TRAIN_GROUPS,
+    CheckpointConfig,
+    InspectConfig,
+    OrderConfig,
+    PairsConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +37,9 @@ from sharedlayers_dist.config import InspectConfig, PairsConfig
         {"monitor_mode": "maximum"},
         {"on_bad_row": "ignore"},
         {"launcher": "horovod"},
+        {"epochs": "3"},
+        {"learning_rate": float("nan")},
+        {"mix": "extra"},
     ],
 )
 def test_a_value_out_of_range_is_named(wrong):
@@ -54,3 +66,31 @@ def test_a_choice_that_is_none_is_refused_by_the_other_commands_too():
         PairsConfig(items="i.csv", output="o", text="t", group="g", split_by="author")
     with pytest.raises(ValueError, match="`split_by` must be one of recorded, group, item"):
         InspectConfig(("pairs",), split_by="author")
+
+
+def test_every_option_is_in_one_group_and_can_be_had_with_it():
+    in_groups = [field.name for group in TRAIN_GROUPS for field in fields(group)]
+    assert sorted(in_groups) == sorted(field.name for field in fields(TrainConfig))
+    config = TrainConfig(pairs="p", output="o", seed=3, keep_best=2)
+    assert config.group(OrderConfig) == OrderConfig(seed=3)
+    assert config.group(CheckpointConfig) == CheckpointConfig(keep_best=2)
+    assert TrainConfig.from_groups(*map(config.group, TRAIN_GROUPS)) == config
+
+
+def test_the_help_shows_every_option_of_training_below_its_group(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert [line.split(" ─")[0] for line in shown.splitlines() if line.startswith("╭")] == [
+        "╭─ The run",
+        "╭─ The model",
+        "╭─ The pairs",
+        "╭─ Their order",
+        "╭─ Optimization",
+        "╭─ Checkpoints",
+        "╭─ Logs",
+        "╭─ On Ray (--launcher ray)",
+    ]
+    for field in fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')} " in shown
