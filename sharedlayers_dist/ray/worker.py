@@ -56,6 +56,7 @@ def train_on_worker(
             open_reader=_choose_reading(shard_actors),
             listen=partial(listen_to, control),
             stream=DriverStream(control),
+            owner=control._actor_id.hex(),  # One for all groups of workers of one driver.
         )
     except dist.OtherRankFailedError as error:
         if not error.is_users:

@@ -21,7 +21,7 @@ from sharedlayers_dist.training.run_folder import BEST_MODEL, MODEL
 
 
 def export_models(
-    run: Folder, model: keras.Model, optimizer: keras.optimizers.Optimizer, rule: RetentionPolicy
+    run: Folder, model: keras.Model, optimizer: keras.optimizers.Optimizer, policy: RetentionPolicy
 ) -> None:
     """Writes `model.keras`, compiled with the optimizer that trained it, and `best.keras`.
 
@@ -31,18 +31,30 @@ def export_models(
         run: The run folder.
         model: The trained model, with the notebook's inputs.
         optimizer: The optimizer of the model's weights; recorded as the plain one.
-        rule: Which checkpoint is the best. Where none is kept for that, there is no `best.keras`.
+        policy: Which checkpoint is the best. Where none is kept for that, there is no `best.keras`.
+
+    Raises:
+        RuntimeError: when no checkpoint with the metric can be read.
+        OSError: when the storage cannot be asked.
     """
     model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
     run.write(MODEL, _as_file(model))
-    for step in best_steps(read_metrics(run), rule) if rule.best else []:
+    best = best_steps(read_metrics(run), policy) if policy.best else []
+    problems: list[str] = []
+    for step in best:
         try:
             restore(model, read_checkpoint(run, name_of_step(step)))
         except DamagedCheckpointError as error:
+            problems.append(str(error))
             warnings.warn(f"The best checkpoint was passed over: {error}", stacklevel=2)
             continue
         run.write(BEST_MODEL, _as_file(model))
-        break
+        return
+    if problems:
+        raise RuntimeError(
+            f"{BEST_MODEL} is made of a checkpoint that can be read. Received: {run}, where none "
+            f"of the best can: {' '.join(problems)} {MODEL} has been written."
+        )
 
 
 def _as_file(model: keras.Model) -> bytes:

@@ -43,6 +43,7 @@ def fit(
     open_reader: OpenReader = open_here,
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
     stream: TextIO | TextIOBase | None = None,
+    owner: str = "",
 ) -> TrainResult:
     """Trains on this rank; see `sharedlayers_dist.training.train`.
 
@@ -52,6 +53,7 @@ def fit(
         open_reader: Where pairs are read.
         listen: How this rank learns that the run is to stop.
         stream: Where progress is shown; standard error by default.
+        owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
     """
     world = dist.init() if config.launcher != "local" else World()
     folder = RunFolder(config.output)
@@ -59,10 +61,10 @@ def fit(
 
     def open_on_rank_zero() -> RunSetup:
         nonlocal checkpoint
-        job, checkpoint = prepare_run(config, folder)
+        job, checkpoint = prepare_run(config, folder, owner=owner)
         return job
 
-    with dist.shared_failure(), listen() as stop:
+    with dist.shared_failure(), folder.unlocking(), listen() as stop:
         job = _tell_all(world, open_on_rank_zero)
         keras.utils.set_random_seed(config.seed)
         run = _Run(config, job, folder, world, checkpoint, open_reader, stream)
@@ -157,7 +159,7 @@ class _Run:
             keeper = CheckpointManager(
                 self._folder.files,
                 _retention_policy(config),
-                before=log.flush,
+                before=lambda: self._before_checkpoint(log),
                 start=job.start.step,
             )
             logs = [
@@ -208,6 +210,10 @@ class _Run:
             steps=self._track.position.step,
             metrics=record.last_epoch or job.state.get("metrics", {}),
         )
+
+    def _before_checkpoint(self, log: MetricsLog) -> None:
+        self._folder.require_locked()
+        log.flush()
 
     def _say_what_was_cut(self, progress: Progress) -> None:
         """Says on rank zero what all ranks left out of the training pairs."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
+from sharedlayers_dist.storage.run_lock import RunLock, lock_run, require_unlocked
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training.checkpoints import files as checkpoint_files
 
@@ -59,6 +62,7 @@ class RunFolder:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.files = open_folder(uri)
+        self._lock: RunLock | None = None
 
     def __str__(self) -> str:
         """The path or URI, for people."""
@@ -68,6 +72,51 @@ class RunFolder:
     def has_begun(self) -> bool:
         """Whether there is anything of a run but its configuration."""
         return bool({METRICS, MODEL, checkpoint_files.FOLDER} & set(self.files.names()))
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether the run must have written a checkpoint: it has ended, or trained for two epochs.
+
+        The checkpoint of an epoch is written before the next one ends.
+        """
+        names = self.files.names()
+        lines = self.files.read(METRICS).splitlines() if METRICS in names else []
+        return MODEL in names or sum(_is_of_epoch(line) for line in lines) > 1
+
+    def lock(self, owner: str = "") -> None:
+        """Makes this process the only one that writes to the folder, until `unlock`.
+
+        Args:
+            owner: Names the run over several starts of its processes, which follow each other.
+
+        Raises:
+            UserError: when another process writes to it, or it cannot be made.
+        """
+        with self._refusing_what_cannot_be_made():
+            self._lock = lock_run(self.files, owner=owner)
+
+    def require_locked(self) -> None:
+        """Makes sure that no other process has taken the folder over.
+
+        Raises:
+            RunLockLostError: when one has.
+        """
+        if self._lock is not None:
+            self._lock.require_held()
+
+    @contextmanager
+    def unlocking(self) -> Iterator[None]:
+        """Unlocks the folder at the end, on the rank that has locked it."""
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def unlock(self) -> None:
+        """Lets other processes write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def claim(self, config: TrainConfig, facts: dict[str, Any]) -> None:
         """Makes the folder for a new run, or takes up the run that is in it.
@@ -81,13 +130,18 @@ class RunFolder:
         Raises:
             UserError: when the folder holds something else, or a run that `config` does not match.
         """
-        self.require_usable(config)
+        self._require_free(config)
         if self._holds_run:
             self._require_same(config, facts)
             return
-        try:
+        with self._refusing_what_cannot_be_made():
             text = json.dumps(storable(config) | facts, indent=2) + "\n"
             self.files.write(CONFIG, text.encode())
+
+    @contextmanager
+    def _refusing_what_cannot_be_made(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             if not isinstance(self.files, LocalFolder):
                 raise  # A store may answer later.
@@ -100,12 +154,21 @@ class RunFolder:
     def _holds_run(self) -> bool:
         return CONFIG in self.files.names() and self.has_begun
 
-    def require_usable(self, config: TrainConfig) -> None:
+    def require_usable(self, config: TrainConfig, owner: str = "") -> None:
         """Makes sure that nothing would be overwritten; writes nothing.
 
+        Args:
+            config: The run's options.
+            owner: As for `lock`.
+
         Raises:
-            UserError: when the folder holds something else, or a run that is not to go on.
+            UserError: when another process writes to the folder, or when it holds something else,
+                or a run that is not to go on.
         """
+        require_unlocked(self.files, owner=owner)
+        self._require_free(config)
+
+    def _require_free(self, config: TrainConfig) -> None:
         if self._holds_run:
             if not config.resume:
                 raise UserError(
@@ -170,6 +233,13 @@ def storable(config: TrainConfig) -> dict[str, Any]:
         return hide_secrets(value) if isinstance(value, str) else value
 
     return {name: store(value) for name, value in asdict(config).items()}
+
+
+def _is_of_epoch(line: bytes) -> bool:
+    try:
+        return bool(json.loads(line)["event"] == "epoch")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _short(value: Any) -> str:

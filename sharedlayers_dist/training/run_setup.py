@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -44,8 +45,17 @@ class RunSetup:
         return Position(**self.state["position"]) if self.state else Position()
 
 
-def prepare_run(config: TrainConfig, run: RunFolder) -> tuple[RunSetup, Checkpoint | None]:
-    """Looks at the data, claims the run folder, finds the checkpoint; on rank zero alone.
+def prepare_run(
+    config: TrainConfig, run: RunFolder, *, owner: str = ""
+) -> tuple[RunSetup, Checkpoint | None]:
+    """Looks at the data, finds the checkpoint, claims the run folder; on rank zero alone.
+
+    The folder stays locked for this process until `run.unlock()`.
+
+    Args:
+        config: The run's options.
+        run: The run folder.
+        owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
 
     Returns:
         What all ranks are told, and what rank zero starts from: the run's own checkpoint, or one of
@@ -53,6 +63,7 @@ def prepare_run(config: TrainConfig, run: RunFolder) -> tuple[RunSetup, Checkpoi
 
     Raises:
         UserError: for data or a folder that cannot be used; nothing has been written then.
+        OSError: when the storage cannot be asked; nothing has been written then, either.
     """
     training = _require_kind(open_source(config), config)
     validation = index_dataset(config.validation) if config.validation else None
@@ -66,15 +77,20 @@ def prepare_run(config: TrainConfig, run: RunFolder) -> tuple[RunSetup, Checkpoi
         "validation_fingerprint": validation.fingerprint if validation else "",
         "versions": {name: version(name) for name in _LIBRARIES},
     }
-    run.claim(config, facts)
+    run.require_usable(config, owner)
+    run.lock(owner)
+    try:
+        own = _read_own(run) if config.resume else None
+        others = _read_weights(config.initialize_from) if _is_to_initialize(config, own) else None
+        run.claim(config, facts)
+    except BaseException:
+        run.unlock()
+        raise
     run.files.clean()
     run.files.clean(FOLDER)
-    own = read_newest_checkpoint(run.files) if config.resume else None
     state = own.state if own is not None else {}
     job = RunSetup(training=training, validation=validation, facts=facts, state=state)
-    if own is None and config.initialize_from:
-        return job, _read_weights(config.initialize_from)
-    return job, own
+    return job, own or others
 
 
 def describe_run(job: RunSetup, config: TrainConfig, num_ranks: int) -> str:
@@ -114,6 +130,26 @@ def _require_monitored(config: TrainConfig) -> None:
         )
 
 
+def _is_to_initialize(config: TrainConfig, own: Checkpoint | None) -> bool:
+    return own is None and bool(config.initialize_from)
+
+
+def _read_own(run: RunFolder) -> Checkpoint | None:
+    """The checkpoint that a run goes on from; None where no training would be lost by beginning."""
+    checkpoint = read_newest_checkpoint(run.files)
+    if checkpoint is None and run.has_saved:
+        raise UserError(
+            "A run goes on from its checkpoints. Received: "
+            f"output={str(run)!r}, which has trained for longer than an epoch and holds none. "
+            "Bring them back, or start another run in another folder."
+        )
+    if checkpoint is None and run.has_begun:
+        warnings.warn(
+            f"The run in {run} had written no checkpoint: it begins from the start.", stacklevel=3
+        )
+    return checkpoint
+
+
 def _read_weights(uri: str) -> Checkpoint:
     """The newest weights of another run."""
     other = RunFolder(uri)
@@ -122,6 +158,6 @@ def _read_weights(uri: str) -> Checkpoint:
     if checkpoint is None:
         raise UserError(
             "A run to initialize from must have a checkpoint. Received: "
-            f"initialize_from={str(other)!r}, which has none that is whole."
+            f"initialize_from={str(other)!r}, which has written none."
         )
     return checkpoint

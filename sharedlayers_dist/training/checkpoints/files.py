@@ -7,18 +7,17 @@ written last and holds the size and the SHA-256 of the others, and of its own ot
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from sharedlayers_dist.errors import one_line
+from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.folder import MANIFEST, Folder, Pieces
 from sharedlayers_dist.training.strict_json import dump_json, load_json
 
@@ -157,15 +156,39 @@ def list_checkpoints(run: Folder) -> list[str]:
 def read_newest_checkpoint(run: Folder) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are passed over with a warning.
 
+    Returns:
+        None where no checkpoint was ever finished.
+
     Raises:
+        UserError: when there are checkpoints, and none that can be read.
         OSError: when the storage cannot be asked: what cannot be seen now may be good.
     """
+    problems: list[str] = []
+    was_finished = False
     for name in reversed(list_checkpoints(run)):
+        if run.is_being_published(f"{FOLDER}/{name}"):
+            problems.append(f"{run}/{FOLDER}/{name} was not finished.")
+            continue
         try:
-            return read_checkpoint(run, name)
+            checkpoint = read_checkpoint(run, name)
         except DamagedCheckpointError as error:
-            warnings.warn(f"A damaged checkpoint was passed over: {error}", stacklevel=2)
+            problems.append(str(error))
+            was_finished = True
+            continue
+        _warn_of(problems)
+        return checkpoint
+    if was_finished:
+        raise UserError(
+            f"A run goes on from a checkpoint that can be read. Received: {run}, which has none: "
+            f"{' '.join(problems)} Bring one of them back, or start another run in another folder."
+        )
+    _warn_of(problems)
     return None
+
+
+def _warn_of(problems: Sequence[str]) -> None:
+    for problem in problems:
+        warnings.warn(f"A damaged checkpoint was passed over: {problem}", stacklevel=3)
 
 
 def as_safetensors(tensors: Mapping[str, np.ndarray]) -> Pieces:
@@ -207,11 +230,11 @@ def _hash_manifest(manifest: Mapping[str, Any]) -> str:
 
 
 def _read(run: Folder, name: str) -> bytes:
-    """Reads a file of a checkpoint; what is gone for good is damage, other errors may pass."""
+    """Reads a file of a checkpoint; what is gone is damage.
+
+    Other errors may pass, also EIO: a network's file system gives it when its server is away.
+    """
     try:
         return run.read(name)
-    except OSError as error:
-        is_gone = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-        if is_gone or error.errno == errno.EIO:
-            raise DamagedCheckpointError(f"{run}/{name}: {one_line(error)}.") from error
-        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DamagedCheckpointError(f"{run}/{name}: {one_line(error)}.") from error

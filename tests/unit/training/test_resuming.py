@@ -4,6 +4,7 @@ That a run goes on as if nothing had happened is in tests/distributed/test_kills
 """
 
 import json
+import os
 import shutil
 import warnings
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from sharedlayers_dist import TrainConfig, train
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.storage.run_lock import lock_run
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.pairs import write_text_pairs
 
@@ -112,6 +115,79 @@ def test_another_configuration_is_refused_with_what_differs(folder, run):
     assert "seed: 0 in the run, 4 asked for" in str(refused.value)
     assert "head: 'concatenation' in the run, 'cosine' asked for" in str(refused.value)
     assert "epochs" not in str(refused.value)
+    assert read_files(run) == before
+
+
+def damage(run):
+    for number, path in enumerate(sorted((run / "checkpoints").iterdir())):
+        if number % 2:
+            (path / "tensors.safetensors").write_bytes(b"")
+        else:
+            (path / "manifest.json").unlink()
+
+
+def test_a_run_none_of_whose_checkpoints_can_be_read_is_refused_and_left_alone(folder, run):
+    damage(run)
+    before = read_files(run)
+    with pytest.raises(UserError, match="from a checkpoint that can be read") as refused:
+        train(config(folder, "copy", resume=True, epochs=3))
+    assert f"{run}/checkpoints/step-00000002 was not finished" in str(refused.value)
+    assert "step-00000004/tensors.safetensors has 0 of" in str(refused.value)
+    assert read_files(run) == before
+    changes = {"initialize_from": str(run), "epochs": 1}
+    with pytest.raises(UserError, match="from a checkpoint that can be read"):
+        train(config(folder, "never", **changes))
+    assert not (folder / "never").exists()
+
+
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_left_alone(folder, run):
+    shutil.rmtree(run / "checkpoints")
+    (run / "best.keras").unlink()
+    before = read_files(run)
+    for _ in range(2):
+        with pytest.raises(UserError, match="longer than an epoch and holds none"):
+            train(config(folder, "copy", resume=True, epochs=3))
+        (run / "model.keras").unlink(missing_ok=True)  # Its metrics still tell.
+    assert read_files(run) == before
+
+
+def test_a_read_error_ends_a_resume_and_leaves_the_run_alone(folder, run):
+    file = run / "checkpoints" / "step-00000004" / "tensors.safetensors"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # Reading it gives EIO, as of a server that is away.
+    names = sorted(run.rglob("*"))
+    metrics = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(OSError, match="Input/output error"):
+        train(config(folder, "copy", resume=True, epochs=3))
+    assert sorted(run.rglob("*")) == names
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_from_the_start(folder, run):
+    shutil.rmtree(run / "checkpoints")
+    for name in ("model.keras", "best.keras"):
+        (run / name).unlink()
+    first = (run / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+    (run / "metrics.jsonl").write_text(first)
+    with pytest.warns(UserWarning, match="had written no checkpoint: it begins from the start"):
+        result = train(config(folder, "copy", resume=True))
+    assert result.steps == 4
+    actual, expected = last_checkpoint(run), last_checkpoint(folder / "run")
+    for name, tensor in expected.tensors.items():
+        assert actual.tensors[name].tobytes() == tensor.tobytes(), name
+
+
+def test_a_run_that_another_process_writes_to_is_refused_and_left_alone(folder, run):
+    before = read_files(run)
+    lock = lock_run(LocalFolder(run))
+    held = read_files(run)
+    try:
+        for resume in (False, True):
+            with pytest.raises(UserError, match=f"process {os.getpid()} on .* writes to"):
+                train(config(folder, "copy", resume=resume, epochs=3))
+        assert read_files(run) == held
+    finally:
+        lock.release()
     assert read_files(run) == before
 
 

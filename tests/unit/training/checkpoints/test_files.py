@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import safetensors
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.training.checkpoints.files import (
     Checkpoint,
@@ -138,11 +139,25 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage):
         (flip_bit, r"tensors\.safetensors has other contents"),
     ],
 )
-def test_the_warning_names_the_reason(run, damage, reason):
-    write_checkpoint(run, make_checkpoint(2), {})
-    damage(run.path / "checkpoints" / "step-00000002")
-    with pytest.warns(UserWarning, match=reason):
-        assert read_newest_checkpoint(run) is None
+def test_where_none_can_be_read_each_is_named_with_its_reason(run, damage, reason):
+    for step in (2, 4):
+        write_checkpoint(run, make_checkpoint(step), {})
+        damage(run.path / "checkpoints" / f"step-{step:08d}")
+    with pytest.raises(UserError, match=f"(?s){reason}.*{reason}") as refused:
+        read_newest_checkpoint(run)
+    assert "step-00000002" in str(refused.value)
+    assert "step-00000004" in str(refused.value)
+
+
+def test_a_read_error_is_not_damage(run):
+    """EIO, as a network's file system gives it; here the system gives it for /proc/self/mem."""
+    for step in (2, 4):
+        write_checkpoint(run, make_checkpoint(step), {})
+    file = run.path / "checkpoints" / "step-00000004" / "tensors.safetensors"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_newest_checkpoint(run)
 
 
 @pytest.mark.parametrize("position", range(0, 600, 37))
