@@ -1,7 +1,18 @@
-"""Finding a dataset's Parquet files."""
+"""Which files a path or URI names: one rule for pair datasets and for labelled items.
+
+All files of a folder and of those below it that have an ending of data, in order of their names.
+Names that begin with a dot or an underscore are passed over in silence, files and folders alike:
+other programs put their markers and partial results there. Whatever else is left out is said in one
+warning, and what must hold data but cannot be read is refused.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
@@ -10,10 +21,12 @@ from pyarrow import fs
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
-SUFFIXES = (".parquet", ".parq", ".pq")
-"""Names of Parquet files within a folder; a single file may have any name."""
+PARQUET = (".parquet", ".parq", ".pq")
+"""Endings of Parquet files within a folder; a single file of a pair dataset may have any."""
 _BYTES_AHEAD = 8 << 20
 """Of each column of a file that is gone through."""
+_NUM_NAMED = 3
+"""Files left out that are named."""
 
 
 class FoundFile(NamedTuple):
@@ -27,38 +40,150 @@ class FoundFile(NamedTuple):
     """Bytes."""
 
 
-def find_files(uri: str) -> tuple[fs.FileSystem, list[FoundFile]]:
-    """All Parquet files in a folder and those below it, sorted by path; or the one file.
+def find_files(
+    uri: str, *, endings: Sequence[str] = PARQUET, what: str = "dataset"
+) -> tuple[fs.FileSystem, list[FoundFile]]:
+    """All data files in a folder and those below it, sorted by name; or the one file.
 
-    Names that begin with a dot or an underscore are left out, files and folders alike: other
-    programs put their markers and partial results there.
+    On a disk, links are followed, and a folder that several lead to is read once, under its own
+    name if it has one in there. Files with other endings, and empty ones of text, are left out with
+    a warning that names them.
+
+    Args:
+        uri: a path or a URI that pyarrow knows.
+        endings: endings of the names of data files, in lower case.
+        what: what the files are together, for messages.
 
     Raises:
-        UserError: where there is nothing, or nothing in Parquet.
+        UserError: where there is nothing, or nothing with such an ending; for a link that leads
+            nowhere, a folder that cannot be listed, and a name of data that is no file.
     """
     filesystem, base = open_filesystem(uri)
+    shown = hide_secrets(uri)
     try:
         info = filesystem.get_file_info(base)
         if info.type == fs.FileType.File:
             return filesystem, [FoundFile(base, info.base_name, info.size)]
         if info.type == fs.FileType.NotFound:
-            raise UserError(f"There is no such dataset: {hide_secrets(uri)}.")
-        infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
-    except OSError as e:
-        raise UserError(f"The dataset {hide_secrets(uri)} cannot be listed: {one_line(e)}") from e
-    base = base.rstrip("/") + "/"
-    found = [
-        FoundFile(i.path, i.path.removeprefix(base), i.size)
-        for i in infos
-        if i.type == fs.FileType.File and i.base_name.lower().endswith(SUFFIXES)
+            raise UserError(f"There is no such {what}: {shown}.")
+        if isinstance(filesystem, fs.LocalFileSystem):
+            every = list(_walk(base, endings))
+        else:
+            every = list(_list_store(filesystem, base))
+    except OSError as error:
+        raise UserError(
+            f"The {what} {shown} cannot be listed: {hide_secrets(one_line(error))}"
+        ) from error
+    every.sort(key=lambda file: file.name)
+    others = [file.name for file in every if not file.name.lower().endswith(tuple(endings))]
+    found = [file for file in every if file.name.lower().endswith(tuple(endings))]
+    # Of a table without rows some programs write no byte. Parquet has its footer at least.
+    empty = [f.name for f in found if not f.size and not f.name.lower().endswith(PARQUET)]
+    found = [file for file in found if file.name not in set(empty)]
+    kinds = [
+        _count_and_name(others, f"not named {', '.join(f'*{x}' for x in endings[:4])}"),
+        _count_and_name(empty, "empty"),
     ]
-    found = [f for f in found if not any(part[0] in "._" for part in f.name.split("/"))]
+    left_out = " and ".join(filter(None, kinds))
     if not found:
         raise UserError(
-            "A dataset needs at least one file named *.parquet. "
-            f"Received: {hide_secrets(uri)}, which has none."
+            f"A folder of data needs at least one file named {', '.join(f'*{x}' for x in endings)}."
+            f" Received: {shown}, which has none{f', but {left_out}' if left_out else ''}."
         )
-    return filesystem, sorted(found, key=lambda f: f.name)
+    if left_out:
+        warnings.warn(f"Left out of the {what} {shown}: {left_out}.", stacklevel=3)
+    return filesystem, found
+
+
+def _list_store(filesystem: fs.FileSystem, base: str) -> Iterator[FoundFile]:
+    """The files below a folder of a store, in one listing."""
+    base = base.rstrip("/") + "/"
+    for info in filesystem.get_file_info(fs.FileSelector(base, recursive=True)):
+        name = info.path.removeprefix(base)
+        if info.type == fs.FileType.File and not any(map(_is_marker, name.split("/"))):
+            yield FoundFile(info.path, name, info.size)
+
+
+def _walk(base: str, endings: Sequence[str]) -> Iterator[FoundFile]:
+    """The files below a folder on a disk, and of the folders that links lead to, each once."""
+    seen: set[str] = set()
+    folders, links = [""], list[str]()
+    while folders or links:
+        name = folders.pop() if folders else links.pop(0)
+        folder = os.path.join(base, name)
+        if os.path.realpath(folder) in seen:
+            continue
+        seen.add(os.path.realpath(folder))
+        for entry in sorted(os.listdir(folder)):
+            if _is_marker(entry):
+                continue
+            path, below = os.path.join(folder, entry), os.path.join(name, entry)
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                if not os.path.islink(path):
+                    raise
+                raise UserError(
+                    f"The link {path} leads nowhere ({error.strerror}), and data would be missing. "
+                    "Mend it or remove it."
+                ) from error
+            if stat.S_ISDIR(status.st_mode):
+                (links if os.path.islink(path) else folders).append(below)
+            elif stat.S_ISREG(status.st_mode) or not entry.lower().endswith(tuple(endings)):
+                yield FoundFile(path, below, status.st_size)
+            else:
+                raise UserError(
+                    f"{path} is named like data, and is neither a file nor a folder. Remove it."
+                )
+
+
+def _count_and_name(names: Sequence[str], what: str) -> str:
+    """How many files are of one kind, and the first of them; empty where there is none."""
+    if not names:
+        return ""
+    number = "1 file that is" if len(names) == 1 else f"{len(names):,} files that are"
+    more = ", ..." if len(names) > _NUM_NAMED else ""
+    return f"{number} {what} ({', '.join(names[:_NUM_NAMED])}{more})"
+
+
+def _is_marker(name: str) -> bool:
+    """Whether a file or folder is another program's marker or partial result."""
+    return name[:1] in (".", "_")
+
+
+def can_be_read(filesystem: fs.FileSystem, path: str) -> bool:
+    """Whether a file's bytes can be had: then what failed is their meaning."""
+    try:
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            while stream.read(1 << 22):
+                pass
+    except OSError:
+        return False
+    return True
+
+
+def suggest_column(path: str, wanted: str, columns: Sequence[str]) -> str:
+    """Where a column that a file has not may be; empty, or a sentence with a space before it.
+
+    Args:
+        path: the file's path, whose folders may be named `column=value`.
+        wanted: the column that is looked for.
+        columns: the names of those that are there.
+    """
+    if wanted in columns:
+        return ""
+    text = ""
+    bare = {column.strip().casefold(): column for column in reversed(columns)}
+    for near in get_close_matches(wanted.strip().casefold(), bare, n=1):
+        text += f" Did you mean {bare[near]!r}?"
+    for folder in path.split("/")[:-1]:
+        if folder.startswith(f"{wanted}="):
+            text += (
+                f" {wanted!r} is in the name of the folder {folder!r}, and only what is in the "
+                "files is read: write it into them as a column, as pyarrow.dataset does "
+                "(`dataset(folder, partitioning='hive').to_table()`)."
+            )
+    return text
 
 
 def open_to_go_through(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile:

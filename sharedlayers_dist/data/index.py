@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import FoundFile, find_files
+from sharedlayers_dist.data.files import FoundFile, find_files, suggest_column
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, plan_epoch
 from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
 from sharedlayers_dist.errors import UserError, one_line
@@ -231,10 +231,11 @@ def _read_footer(filesystem: fs.FileSystem, file: FoundFile) -> _Footer:
 
 def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
     schema = footer.schema
-    columns = f"Its columns: {', '.join(f'{f.name} ({_type_name(f.type)})' for f in schema)}."
+    columns = f"Its columns: {', '.join(f'{f.name!r} ({_type_name(f.type)})' for f in schema)}."
     for column in ("a", "b", *(["label"] if requires_label else [])):
         if len(schema.get_all_field_indices(column)) != 1:
-            raise UserError(f"{name} needs one column named {column!r}. {columns}")
+            hint = suggest_column(name, column, schema.names)
+            raise UserError(f"{name} needs one column named {column!r}. {columns}{hint}")
     a, b = (schema.field(column).type for column in "ab")
     for column, item in (("a", a), ("b", b)):
         if kind_of(item) is None:

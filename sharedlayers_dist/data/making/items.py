@@ -8,43 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import fs
 
-from sharedlayers_dist.data.files import open_to_go_through
-from sharedlayers_dist.data.making.text_files import (
-    BadRows,
-    TextFile,
-    check_column,
-    iter_csv,
-    iter_json_lines,
+from sharedlayers_dist.data.files import PARQUET, find_files
+from sharedlayers_dist.data.making.bad_rows import BadRows
+from sharedlayers_dist.data.making.parquet_files import (
+    ItemBatch,
+    ItemColumns,
+    find_image_type,
+    iter_parquet,
 )
-from sharedlayers_dist.data.schema import is_text
-from sharedlayers_dist.data.text import is_utf8
-from sharedlayers_dist.errors import UserError, one_line
-from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.data.making.text_files import iter_csv, iter_json_lines
+from sharedlayers_dist.errors import UserError
 
 ROWS_PER_BATCH = 16_384
 _CHARACTERS_PER_BATCH = 16 << 20
-_BYTES_PER_BATCH = 64 << 20
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-_PARQUET = (".parquet", ".parq", ".pq")
-
-
-class ItemBatch(NamedTuple):
-    """Consecutive items of a source."""
-
-    items: pa.Array
-    """`string`, or uint8 `fixed_shape_tensor`."""
-    groups: pa.Array
-    """`string`, whose item it is; no nulls."""
+_TEXT = (*_SEPARATORS, *_JSON_LINES)
+_ENDINGS = (*_TEXT, *PARQUET, *(text + packed for text in _TEXT for packed in _COMPRESSED))
 
 
 class ItemSource(Protocol):
@@ -89,7 +74,8 @@ class FileItems:
     """Items in a CSV, JSON lines or Parquet file, or in a folder of such files.
 
     Args:
-        path: a local path or a URI that pyarrow knows; text files may be compressed.
+        path: a local path or a URI that pyarrow knows; text files may be compressed. Of a folder
+            all files are read that `data.files` finds.
         column: the column with the items.
         group: the column that says whose item it is; integers are taken as their digits.
         kind: whether the items are texts or images.
@@ -109,13 +95,21 @@ class FileItems:
         kind: Literal["text", "image"] = "text",
         on_bad_row: Literal["error", "skip"] = "error",
     ):
-        self._column, self._group, self._kind = column, group, kind
+        self._columns = ItemColumns(column, group, kind)
         self._skip = on_bad_row == "skip"
-        self._filesystem, self._paths = _find_files(path)
+        self._filesystem, self._files = find_files(path, endings=_ENDINGS, what="file of items")
+        for file in self._files:  # A single one may have any name and size.
+            if not file.name.lower().endswith(_ENDINGS):
+                raise UserError(
+                    f"Items are read from {', '.join((*_TEXT, *PARQUET))} files. "
+                    f"Received: items={file.path!r}."
+                )
+            if not file.size:
+                raise UserError(f"{file.path} is empty. Write it anew, or remove it.")
         self.num_bad_rows = 0
         self.item_type = pa.string()
         if kind == "image":
-            self.item_type = self._image_type()
+            self.item_type = find_image_type(self._filesystem, self._files, self._columns)
 
     def iter_batches(self) -> Iterator[ItemBatch]:
         """Goes through the files' rows, file by file.
@@ -124,164 +118,25 @@ class FileItems:
             UserError: names the file, the column and the row that something is wrong with.
         """
         num_bad_rows = 0
-        for path in self._paths:
-            bad_rows = BadRows(path, skip=self._skip)
-            try:
-                yield from self._iter_file(path, bad_rows)
-            except (pa.ArrowException, OSError, EOFError) as error:
-                raise UserError(
-                    f"{path} cannot be read to its end: {one_line(error).rstrip('.')}. "
-                    "Is the file complete?"
-                ) from error
+        for file in self._files:
+            bad_rows = BadRows(self._filesystem, file.path, skip=self._skip)
+            yield from self._iter_file(bad_rows)
             num_bad_rows += bad_rows.count
         self.num_bad_rows = num_bad_rows
 
-    def _iter_file(self, path: str, bad_rows: BadRows) -> Iterator[ItemBatch]:
-        extension = _extension(path)
-        if extension in _PARQUET:
-            return self._iter_parquet(path, bad_rows)
-        file = TextFile(self._filesystem, path)
-        columns = (self._column, self._group)
-        if extension in _SEPARATORS:
-            rows = iter_csv(file, columns, bad_rows, separator=_SEPARATORS[extension])
-        else:
-            rows = iter_json_lines(file, columns, bad_rows)
-        return _iter_rows(rows)
-
-    def _iter_parquet(self, path: str, bad_rows: BadRows) -> Iterator[ItemBatch]:
-        with self._open_parquet(path) as file:
-            num_rows = ROWS_PER_BATCH
-            if self._kind == "image":
-                num_rows = max(1, min(num_rows, _BYTES_PER_BATCH // num_bytes_of(self.item_type)))
-            first_row = 1
-            for batch in file.iter_batches(num_rows, columns=[self._column, self._group]):
-                items, groups = batch.column(self._column), batch.column(self._group)
-                if self._kind == "text":
-                    items = items.cast(pa.string())
-                elif items.type != self.item_type:
-                    items = pa.ExtensionArray.from_storage(self.item_type, items.storage)
-                groups = groups.cast(pa.string())
-                bad = {
-                    row: f"column {column!r} {reason}"
-                    for column, values in ((self._group, groups), (self._column, items))
-                    for row, reason in _find_bad(values).items()
-                }
-                if bad:
-                    for row in sorted(bad):
-                        bad_rows.reject(bad[row], row=first_row + row)
-                    is_good = np.ones(len(batch), np.bool_)
-                    is_good[list(bad)] = False
-                    items, groups = (values.filter(pa.array(is_good)) for values in (items, groups))
-                first_row += len(batch)
-                yield ItemBatch(items, groups)
-
-    def _open_parquet(self, path: str) -> pq.ParquetFile:
-        """Opens a file whose columns are there and of types that can be read."""
-        try:
-            file = open_to_go_through(self._filesystem, path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} is not a complete Parquet file: {one_line(error)}") from error
-        schema = file.schema_arrow
-        for column in (self._column, self._group):
-            check_column(path, column, schema.names)
-        _check_type(path, self._column, schema.field(self._column).type, self._kind)
-        _check_type(path, self._group, schema.field(self._group).type, "group")
-        return file
-
-    def _image_type(self) -> pa.FixedShapeTensorType:
-        """The type of the images, which must be the same in all files."""
-        found = None
-        for path in self._paths:
-            if _extension(path) not in _PARQUET:
-                raise UserError(f"Images are read from Parquet files only. Received: {path}.")
-            with self._open_parquet(path) as file:
-                stored = file.schema_arrow.field(self._column).type
-            item_type = pa.fixed_shape_tensor(
-                pa.uint8(), stored.shape, permutation=stored.permutation
+    def _iter_file(self, bad_rows: BadRows) -> Iterator[ItemBatch]:
+        name = bad_rows.path.lower()
+        if name.endswith(PARQUET):
+            return iter_parquet(
+                self._columns, self.item_type, bad_rows, rows_per_batch=ROWS_PER_BATCH
             )
-            if found is not None and item_type != found:
-                raise UserError(
-                    "All images must have one shape. Received: "
-                    f"{self._paths[0]} holds {found}, {path} holds {item_type}."
-                )
-            found = item_type
-        return found
-
-
-def num_bytes_of(image_type: pa.FixedShapeTensorType) -> int:
-    """Bytes of one image."""
-    return image_type.storage_type.list_size
-
-
-def _find_bad(values: pa.Array) -> dict[int, str]:
-    """Rows of a batch's column whose values cannot be used, and why."""
-    if not pa.types.is_string(values.type):
-        return dict.fromkeys(pc.indices_nonzero(values.is_null()).to_pylist(), "is null")
-    is_encoded = is_utf8(values)
-    bad = dict.fromkeys(np.flatnonzero(~is_encoded).tolist(), "is not UTF-8")
-    if bad:
-        values = pc.if_else(pa.array(is_encoded), values, "replaced")
-    length = pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(values, "")))
-    is_missing = pc.equal(length, 0)
-    return bad | dict.fromkeys(pc.indices_nonzero(is_missing).to_pylist(), "is null or empty")
-
-
-def _check_type(path: str, column: str, found: pa.DataType, wanted: str) -> None:
-    """Raises UserError unless a Parquet column can be read as what is wanted of it."""
-    value = found.value_type if pa.types.is_dictionary(found) else found
-    if wanted == "image":
-        holds = isinstance(found, pa.FixedShapeTensorType) and pa.types.is_uint8(found.value_type)
-        rule = "an image column must be a fixed_shape_tensor of uint8"
-    elif wanted == "text":
-        holds, rule = is_text(found), "a text column must be of strings"
-    else:
-        holds, rule = (
-            is_text(found) or pa.types.is_integer(value),
-            "a group column must be of strings or integers",
-        )
-    if not holds:
-        raise UserError(f"{path}, column {column!r}: {rule}. Received: {found}.")
-
-
-def _find_files(path: str) -> tuple[fs.FileSystem, list[str]]:
-    """The filesystem and the item files that `path` names, in order of name."""
-    try:
-        filesystem, root = (
-            fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
-        )
-        info = filesystem.get_file_info(root)
-        if info.type == fs.FileType.Directory:
-            inside = filesystem.get_file_info(fs.FileSelector(root))
-            paths = sorted(x.path for x in inside if x.is_file and _is_known(x.path))
-        else:
-            paths = [root] if info.is_file else []
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"The items cannot be reached. Received: items={hide_secrets(path)!r}. "
-            f"{hide_secrets(one_line(error))}"
-        ) from error
-    if not paths:
-        raise UserError(
-            "There is no such file, and no folder of item files. "
-            f"Received: items={hide_secrets(path)!r}."
-        )
-    for found in paths:
-        if not _is_known(found):
-            known = ", ".join((*_SEPARATORS, *_JSON_LINES, *_PARQUET))
-            raise UserError(f"Items are read from {known} files. Received: items={found!r}.")
-    return filesystem, paths
-
-
-def _extension(path: str) -> str:
-    """The extension that says the format, in lower case: `.csv` for `a.CSV.gz`."""
-    name = path.rsplit("/", 1)[-1].lower()
-    for extension in _COMPRESSED:
-        name = name.removesuffix(extension)
-    return "." + name.rsplit(".", 1)[-1] if "." in name else ""
-
-
-def _is_known(path: str) -> bool:
-    return _extension(path) in (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
+        for ending in _COMPRESSED:
+            name = name.removesuffix(ending)
+        columns = (self._columns.item, self._columns.group)
+        if name.endswith(_JSON_LINES):
+            return _iter_rows(iter_json_lines(columns, bad_rows))
+        separator = _SEPARATORS[name[-4:]]
+        return _iter_rows(iter_csv(columns, bad_rows, separator=separator))
 
 
 def _iter_rows(rows: Iterator[tuple[str, str]]) -> Iterator[ItemBatch]:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from sharedlayers_dist.data.alphabet import make_alphabet
 from sharedlayers_dist.data.making.chaining import RUN_LENGTH
-from sharedlayers_dist.data.making.items import ItemSource, num_bytes_of
+from sharedlayers_dist.data.making.items import ItemSource
+from sharedlayers_dist.data.making.parquet_files import num_bytes_of
 from sharedlayers_dist.data.schema import PairMetadata, kind_of, pair_schema
 from sharedlayers_dist.errors import UserError
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sharedlayers_dist.data.files import can_be_read
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.schema import is_text, to_numpy
 from sharedlayers_dist.data.text import is_utf8
@@ -86,7 +87,7 @@ class RowGroupLoader:
             table = self._read(file, group_of_file)
         except (pa.ArrowException, OSError) as e:
             problem = f"{place}: it cannot be read: {one_line(e)}"
-            if self.on_bad_row == "error" or not self._is_readable(file):
+            if self.on_bad_row == "error" or not can_be_read(self._filesystem, file.path):
                 raise UserError(f"{problem}. Write the file anew.") from e
             return self._blank(int(self.index.row_counts[row_group]), problem)
         return self._check(table, place)
@@ -107,16 +108,6 @@ class RowGroupLoader:
         if table.num_rows != rows:
             raise pa.ArrowInvalid(f"it has {table.num_rows} rows, and had {rows} when indexed")
         return table
-
-    def _is_readable(self, file: IndexedFile) -> bool:
-        """Whether the file's bytes can be had: then what failed is their meaning."""
-        try:
-            with self._filesystem.open_input_stream(file.path) as stream:
-                while stream.read(1 << 22):
-                    pass
-        except OSError:
-            return False
-        return True
 
     def _check(self, table: pa.Table, place: str) -> RowGroup:
         columns = {name: table[name] for name in self._columns}

@@ -60,7 +60,8 @@ def test_a_uri_and_a_folder_are_read(tmp_path):
     write(tmp_path / "1.csv")
     write(tmp_path / "2.parquet", ROWS[:1])
     (tmp_path / "notes.txt").write_text("not items")
-    assert read(tmp_path.as_uri()) == read(str(tmp_path)) == [*ROWS, ROWS[0]]
+    with pytest.warns(UserWarning, match=r"Left out .*1 file .*notes\.txt"):
+        assert read(tmp_path.as_uri()) == read(str(tmp_path)) == [*ROWS, ROWS[0]]
 
 
 def test_a_source_can_be_read_again_and_in_any_batches(tmp_path, monkeypatch):
@@ -175,8 +176,8 @@ def test_of_a_file_little_is_in_memory_at_a_time(tmp_path, monkeypatch, rows_per
     [
         ("absent.csv", "no such file"),
         ("a.txt", "Items are read from"),
-        ("nothing", "no such file"),
-        ("s4://bucket/a.csv", "cannot be reached"),
+        ("nothing", "at least one file named"),
+        ("s4://bucket/a.csv", "must be one that pyarrow knows"),
     ],
 )
 def test_what_is_no_item_file_is_refused(tmp_path, name, message):
@@ -200,7 +201,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
 def test_a_missing_column_is_named_with_those_there_are(tmp_path, name):
     path = write(tmp_path / name, columns=("text", "author"))
-    with pytest.raises(ValueError, match=r"no column 'who'.* text, author"):
+    with pytest.raises(ValueError, match=r"no column 'who'.* 'text', 'author'"):
         read(path)
 
 
@@ -211,14 +212,118 @@ def test_files_that_break_off_or_are_not_utf8_are_refused(tmp_path):
         (tmp_path / f"half-{path.name}").write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match="not a complete Parquet file"):
         read(str(tmp_path / "half-whole.parquet"))
-    with pytest.raises(ValueError, match=r"half-whole.csv.gz cannot be read to its end"):
+    with pytest.raises(ValueError, match=r"half-whole.csv.gz, after line \d\S*: it cannot be read"):
         read(str(tmp_path / "half-whole.csv.gz"))
     (tmp_path / "utf16.csv").write_text("text,who\nüber,ann\n", encoding="utf-16")
     with pytest.raises(ValueError, match=r"utf16.csv must be UTF-8"):
         read(str(tmp_path / "utf16.csv"))
     (tmp_path / "open.csv").write_text('text,who\n"never closed,ann\nhi,bob\n')
-    with pytest.raises(ValueError, match=r"open.csv, line 3: not CSV"):
+    with pytest.raises(ValueError, match=r"open.csv, row 1 \(line 2\): not CSV.*quote"):
         read(str(tmp_path / "open.csv"))
+
+
+def damage(path, *, row_group, column):
+    """Overwrites a column's pages of one row group."""
+    place = pq.read_metadata(path).row_group(row_group).column(column)
+    start = place.dictionary_page_offset or place.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+    path.write_bytes(content)
+
+
+def test_a_damaged_row_group_is_named_or_its_rows_are_skipped_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(items_module, "ROWS_PER_BATCH", 2)
+    rows = [(f"text {number}", "ann") for number in range(20)]
+    table = pa.table({"text": [x for x, _ in rows], "who": [x for _, x in rows]})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=5)
+    write(tmp_path / "b.csv", rows[:1])
+    damage(path, row_group=2, column=0)
+    with pytest.raises(ValueError, match=r"a\.parquet, row group 2: it cannot be read: .*skip"):
+        read(str(tmp_path))
+    source = FileItems(str(tmp_path), column="text", group="who", on_bad_row="skip")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"a\.parquet, row group 2: it is left out"):
+            batches = list(source.iter_batches())
+        found = [text for items, _ in batches for text in items.to_pylist()]
+        assert found == [text for text, _ in (*rows[:10], *rows[15:], rows[0])]
+        assert source.num_bad_rows == 5
+
+
+def test_of_a_text_file_that_breaks_off_the_beginning_is_read_where_bad_rows_are_skipped(tmp_path):
+    for name in ("a.csv.gz", "a.jsonl.gz"):
+        path = tmp_path / name
+        rows = [(f"text {number * number}", "ann") for number in range(20_000)]
+        write(path, rows)
+        path.write_bytes(path.read_bytes()[:-5000])
+        with pytest.raises(ValueError, match=rf"{name}, after line .*cannot be read.*complete"):
+            read(str(path))
+        with pytest.warns(UserWarning, match=rf"{name}, after line .*the rest of the file"):
+            found = read(str(path), on_bad_row="skip")
+        assert 1000 < len(found) < 20_000
+        assert found == rows[: len(found)]
+    (tmp_path / "b.csv.gz").write_bytes(path.read_bytes()[:20])
+    write(tmp_path / "c.csv")
+    (tmp_path / "a.csv.gz").unlink()
+    path.unlink()
+    with pytest.warns(UserWarning, match=r"b\.csv\.gz, after line 0"):
+        assert read(str(tmp_path), on_bad_row="skip") == ROWS
+
+
+@pytest.mark.parametrize("line", ['"x"y,ann', '"never closed,ann', '"a "quoted" word",ann'])
+def test_a_line_that_is_no_csv_is_named_or_it_alone_is_skipped(tmp_path, line):
+    path = tmp_path / "a.csv"
+    path.write_text(f'text,who\none,ann\n{line}\ntwo,ann\n"thr\nee",ann\nfour,\n')
+    with pytest.raises(ValueError, match=r"a\.csv, row 2 \(line 3\): not CSV"):
+        read(str(path))
+    source = FileItems(str(path), column="text", group="who", on_bad_row="skip")
+    (batch,) = source.iter_batches()
+    assert batch.items.to_pylist() == ["one", "two", "thr\nee"]
+    assert source.num_bad_rows == 2
+
+
+def test_a_file_that_vanishes_is_no_damage(tmp_path):
+    write(tmp_path / "a.csv")
+    source = FileItems(str(tmp_path), column="text", group="who", on_bad_row="skip")
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(ValueError, match=r"a\.csv.* cannot be read"):
+        list(source.iter_batches())
+
+
+ZIP = b"PK\x03\x04" + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"text, who\nhi,ann\n", r"'text', ' who'.*Did you mean ' who'\?"),
+        ("a.csv", b"Text,who\nhi,ann\n", r"'Text', 'who'.*Did you mean 'Text'\?"),
+        ("a.csv", b"text;who\nhi;ann\n", r"one column.*semicolons.*header='text;who'"),
+        ("a.csv", b"text\twho\nhi\tann\n", r"separated by tabs: name it \*\.tsv"),
+        ("a.tsv", b"text,who\nhi,ann\n", r"separated by commas: name it \*\.csv"),
+        ("a.csv", b'"text,who\nhi,ann\n', "the header is not CSV"),
+        ("a.csv", b"\xe9,who\nhi,ann\n", "must be UTF-8, and its header is not"),
+        ("a.json", b'[{"text": "hi", "who": "a"}]', r"one JSON object a line.*an array.*jq"),
+        ("a.json", b'[\n {"text": "hi", "who": "a"}]', r"one JSON object a line.*an array.*jq"),
+        ("a.json", b'{\n "text": "hi",\n "who": "a"}', r"one JSON object a line.*jq"),
+        ("a.jsonl", b'{"Text": "hi", "who": "a"}', r"no column 'text'.*Did you mean 'Text'"),
+        ("a.jsonl", b'{"text": "hi", "text": "a"}', r"row 1: not JSON \(several keys 'text'\)"),
+        ("a.jsonl", '{"text": "hi", "who": "a"}'.encode("utf-16"), "UTF-16.*iconv"),
+        ("a.csv", "text,who\nhi,ann\n".encode("utf-16-le"), "must be UTF-8.*zeros"),
+        ("a.csv", ZIP, "zip archive or a spreadsheet"),
+        ("a.csv", gzip.compress(b"text,who\n"), r"compressed by gzip. Name it \*\.gz"),
+        ("a.csv.gz", b"text,who\nhi,ann\n", "a.csv.gz, after line 0: it cannot be read"),
+        ("a.csv", b"PAR1....", r"a Parquet file. Name it \*\.parquet"),
+        ("a.csv", b"<!DOCTYPE html>\n<p>Log in", "a web page"),
+        ("a.parquet", b"text,who\nhi,ann\n", "is not a complete Parquet file"),
+    ],
+)
+def test_what_beginners_take_for_items_is_refused_with_a_remedy(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refused:
+        read(str(tmp_path / name))
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
