@@ -135,7 +135,9 @@ def evaluate(*, config: Annotated[EvaluateConfig, _Options]) -> None:
     import_tensorflow_quietly()
     from sharedlayers_dist import evaluate as evaluation
 
-    figures = evaluation.evaluate(config.run, config.pairs, config.output, config.batch_size)
+    figures = evaluation.evaluate(
+        config.run, config.pairs, config.output, config.batch_size, on_bad_row=config.on_bad_row
+    )
     for name, value in asdict(figures).items():
         print(f"{name:22} {'not defined' if value is None else f'{value:.6g}'}")
     print(f"report: {os.path.join(config.output, 'report.html')}")
@@ -147,8 +149,12 @@ def predict(*, config: Annotated[PredictConfig, _Options]) -> None:
     import_tensorflow_quietly()
     from sharedlayers_dist import evaluate as evaluation
 
-    count = evaluation.predict(config.run, config.pairs, config.output, config.batch_size)
-    print(f"{count} scores: {config.output}")
+    scored = evaluation.predict(
+        config.run, config.pairs, config.output, config.batch_size, on_bad_row=config.on_bad_row
+    )
+    if scored.num_bad_rows:
+        print(f"{scored.num_bad_rows} bad rows have no score: {'; '.join(scored.problems)}")
+    print(f"{len(scored.scores) - scored.num_bad_rows} scores: {config.output}")
 
 
 @app.command

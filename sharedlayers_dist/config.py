@@ -248,6 +248,8 @@ class ScoringConfig(Options):
     """Folder or URI of the pairs to score."""
     batch_size: Annotated[int, at_least(1)] = 256
     """Pairs scored at a time."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What to do with a row that cannot be used: stop, or leave it out and count it."""
 
 
 @dataclass(frozen=True, kw_only=True)

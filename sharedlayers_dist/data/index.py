@@ -182,7 +182,8 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     Args:
         uri: A folder, also of folders, or one file: a path or any URI that pyarrow knows.
         requires_label: False takes datasets without a column `label`, or with one that holds no
-            labels: the index then says so, and readers give NaN for each label.
+            labels: the index then says so, and readers give NaN for each label. Weights and groups
+            do not matter then, and the index has none.
 
     Raises:
         UserError: in one line that names the file: a missing or empty dataset, a file that is no
@@ -200,7 +201,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     first_name, first = filled[0]
     for name, footer in filled:
         _check_columns(name, footer, requires_label=requires_label)
-        _check_agreement(first_name, first, name, footer)
+        _check_agreement(first_name, first, name, footer, requires_label=requires_label)
     return DatasetIndex(
         uri=uri,
         files=tuple(
@@ -209,7 +210,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             )
             for file, footer in zip(found, footers, strict=True)
         ),
-        **_describe(first.schema),
+        **_describe(first.schema, requires_label=requires_label),
         metadata=first.metadata,
     )
 
@@ -252,7 +253,7 @@ def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
         raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
     if requires_label and not _has_label(schema):
         raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
-    if "weight" in schema.names:
+    if requires_label and "weight" in schema.names:
         weight = schema.field("weight").type
         if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
             raise UserError(f"{name}: column 'weight' must hold numbers. {columns}")
@@ -265,14 +266,14 @@ def _has_label(schema: pa.Schema) -> bool:
     return bool(pa.types.is_integer(label) or pa.types.is_boolean(label))
 
 
-def _describe(schema: pa.Schema) -> dict[str, Any]:
+def _describe(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:
     kind, shape, dtype = _item(schema.field("a").type)
     return {
         "kind": kind,
         "item_shape": shape,
         "item_dtype": dtype,
-        "has_weight": "weight" in schema.names,
-        "has_groups": {"group_a", "group_b"} <= set(schema.names),
+        "has_weight": requires_label and "weight" in schema.names,
+        "has_groups": requires_label and {"group_a", "group_b"} <= set(schema.names),
         "has_label": _has_label(schema),
     }
 
@@ -283,9 +284,13 @@ def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
     return kind_of(item), (), "str"
 
 
-def _check_agreement(first_name: str, first: _Footer, name: str, footer: _Footer) -> None:
+def _check_agreement(
+    first_name: str, first: _Footer, name: str, footer: _Footer, *, requires_label: bool
+) -> None:
     """Refuses files that cannot be one dataset; the names and bounds of text types may differ."""
-    ours, theirs = _describe(first.schema), _describe(footer.schema)
+    ours, theirs = (
+        _describe(schema, requires_label=requires_label) for schema in (first.schema, footer.schema)
+    )
     for metadata, facts in ((first.metadata, ours), (footer.metadata, theirs)):
         facts["alphabet"] = metadata.alphabet if metadata else None
         facts["run_length"] = metadata.run_length if metadata else 1

@@ -5,24 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import jinja2
 
 from sharedlayers_dist.data import index_dataset
+from sharedlayers_dist.data.reading.row_groups import OnBadRow
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.figures import PairFigures, measure
-from sharedlayers_dist.evaluate.scoring import (
-    ScoredPairs,
-    TrainedRun,
-    make_output_folder,
-    score_pairs,
-)
+from sharedlayers_dist.evaluate.outputs import output_path, require_folder
+from sharedlayers_dist.evaluate.scoring import ScoredPairs, score_pairs
+from sharedlayers_dist.evaluate.trained_run import TrainedRun
 from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.storage.uri import hide_secrets, local_path
+from sharedlayers_dist.storage.uri import hide_secrets
 
 
 def evaluate(
@@ -31,37 +29,57 @@ def evaluate(
     output: str,
     batch_size: int = 256,
     *,
+    on_bad_row: OnBadRow = "error",
     on_pairs: Callable[[int], Any] = lambda pairs: None,
 ) -> PairFigures:
     """Scores `pairs` with the model of `run`; writes metrics.json and report.html to `output`.
 
     Args:
-        run: A finished run folder.
+        run: A finished run folder, a path or a URI.
         pairs: Folder or URI of a pair dataset of the run's kind.
-        output: Folder to write to; made if needed.
+        output: Folder to write to; made if needed, and nothing in it is overwritten.
         batch_size: Pairs scored at a time.
+        on_bad_row: What to do with a row that cannot be used: `error`, or `skip` to leave it out
+            and count it.
         on_pairs: Hears how many more pairs are done.
+
+    Returns:
+        What metrics.json holds too.
 
     Raises:
         UserError: for a run, a dataset or an output that cannot be used.
+
+    Example:
+        >>> evaluate("runs/first", "data/test", "s3://bucket/report")
+        Traceback (most recent call last):
+        sharedlayers_dist.errors.UserError: `output` must be a path on this machine. Received: \
+output='s3://bucket/report'.
     """
-    folder = Path(local_path(output, name="output"))
+    folder = output_path(output)
+    require_folder(folder)
     for name in ("metrics.json", "report.html"):
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):
             raise UserError(
                 "An evaluation is not overwritten. Received: "
                 f"output={output!r}, which holds {name}. Choose another folder."
             )
     index = index_dataset(pairs)
     trained = TrainedRun.load(run)
-    make_output_folder(folder)
-    scored = score_pairs(trained, index, batch_size=batch_size, on_pairs=on_pairs)
-    figures = measure(scored.labels, scored.scores, scored.weights)
+    scored = score_pairs(
+        trained, index, batch_size=batch_size, on_bad_row=on_bad_row, on_pairs=on_pairs
+    )
+    usable = scored.is_usable
+    left = ScoredPairs(
+        labels=scored.labels[usable], scores=scored.scores[usable], weights=scored.weights[usable]
+    )
+    measured = measure(left.labels, left.scores, left.weights)
+    figures = replace(measured, num_bad_rows=scored.num_bad_rows)
     title = {"run": str(trained.folder), "pairs": hide_secrets(pairs)}
-    text = json.dumps(asdict(figures) | title, indent=2) + "\n"
+    facts = asdict(figures) | title | {"bad_rows": list(scored.problems)}
+    page = render_report(figures, left, title)
     files = LocalFolder(folder)
-    files.write("metrics.json", text.encode())
-    files.write("report.html", render_report(figures, scored, title).encode())
+    files.write("metrics.json", (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
+    files.write("report.html", page.encode())
     return figures
 
 

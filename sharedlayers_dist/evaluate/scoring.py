@@ -2,85 +2,56 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import DatasetIndex, PairReader, index_dataset
+from sharedlayers_dist.data.reading.row_groups import OnBadRow
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.storage.uri import hide_secrets, local_path
-from sharedlayers_dist.training.run_folder import MODEL, RunFolder
+from sharedlayers_dist.evaluate.outputs import output_path, require_folder
+from sharedlayers_dist.evaluate.trained_run import TrainedRun
+from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.world import World
-
-if TYPE_CHECKING:
-    import keras
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedRun:
-    """A finished run: its model, and what reading pairs for it takes."""
-
-    folder: RunFolder
-    model: keras.Model
-    """Takes the notebook's inputs: binary matrices, or pixels in [0, 1]."""
-    kind: str
-    """What its items are: `text` or `image`."""
-    alphabet: str
-    """The characters of the matrix's columns; empty for images."""
-
-    @classmethod
-    def load(cls, run: str) -> TrainedRun:
-        """Loads the run folder `run`.
-
-        Raises:
-            UserError: when it is no run folder, or its training has not finished.
-        """
-        folder = RunFolder(run)
-        facts = folder.read_config()
-        try:
-            content = folder.files.read(MODEL)
-        except FileNotFoundError:
-            raise UserError(
-                "Only a finished run can be used. Received: "
-                f"run={str(folder)!r}, which has no {MODEL}. Finish it with train --resume."
-            ) from None
-        import keras
-
-        with tempfile.NamedTemporaryFile(suffix=f"-{MODEL}") as file:
-            file.write(content)
-            file.flush()
-            try:
-                model = keras.models.load_model(file.name)
-            except (ValueError, OSError, KeyError, BadZipFile) as error:
-                raise UserError(
-                    f"A run's {MODEL} must be whole. Received: run={str(folder)!r}, whose {MODEL} "
-                    f"({len(content)} bytes) Keras cannot open. Write it again with train --resume."
-                ) from error
-        return cls(
-            folder=folder,
-            model=model,
-            kind=facts["kind"],
-            alphabet=facts["alphabet"],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPairs:
-    """Scores of a dataset's pairs in the dataset's own order, each array `(pairs,)`."""
+    """Scores of a dataset's pairs in the dataset's own order, each array `(pairs,)`.
+
+    Example:
+        >>> scored = ScoredPairs(
+        ...     labels=np.array([1, -1]),
+        ...     scores=np.array([0.9, np.nan]),
+        ...     weights=np.array([1, 0]),
+        ... )
+        >>> scored.is_usable, scored.num_bad_rows
+        (array([ True, False]), 1)
+    """
 
     labels: np.ndarray
-    """0 or 1."""
+    """0 or 1; -1 for a bad row; NaN where there is none and none is required."""
     scores: np.ndarray
-    """Probability that both sides belong together, float32."""
+    """Probability that both sides belong together, float32; NaN for a bad row."""
     weights: np.ndarray
-    """How much each pair counts; 1 where the dataset has no weights."""
+    """How much each pair counts; 1 where the dataset has no weights, 0 for a bad row."""
+    problems: tuple[str, ...] = ()
+    """Of bad rows that were left out: where the first of a row group lies, and what is wrong."""
+
+    @property
+    def is_usable(self) -> np.ndarray:
+        """Which rows have a score, `(pairs,)`."""
+        return ~np.isnan(self.scores)
+
+    @property
+    def num_bad_rows(self) -> int:
+        """Rows that were left out."""
+        return int(np.count_nonzero(~self.is_usable))
 
 
 def score_pairs(
@@ -88,18 +59,26 @@ def score_pairs(
     index: DatasetIndex,
     *,
     batch_size: int,
+    on_bad_row: OnBadRow = "error",
+    requires_label: bool = True,
     on_pairs: Callable[[int], Any] = lambda pairs: None,
 ) -> ScoredPairs:
-    """Scores every pair of `index`; `on_pairs` hears how many more are done.
+    """Scores every pair of `index`, in this process.
+
+    Args:
+        run: The run whose model scores.
+        index: The pairs.
+        batch_size: Pairs scored at a time.
+        on_bad_row: `error`, or `skip` to leave bad rows out: those that the reader cannot use, and
+            those whose score is not a number.
+        requires_label: Whether a row without a label is a bad one.
+        on_pairs: Hears how many more rows are done.
 
     Raises:
-        UserError: when the dataset's items are of another kind than the run's.
+        UserError: when the run's model does not take the dataset's items; with `error` also for the
+            first bad row.
     """
-    if index.kind != run.kind:
-        raise UserError(
-            f"A run scores pairs of the kind it was trained on. Received: {index.kind} pairs "
-            f"in {hide_secrets(index.uri)}, a run on {run.kind} pairs in {run.folder}."
-        )
+    run.require_items(index)
     from sharedlayers_dist.models import compact_view
 
     view = compact_view(run.model)
@@ -111,53 +90,86 @@ def score_pairs(
         num_streams=1,
         world=World(),
         shuffle=False,
+        on_bad_row=on_bad_row,
+        requires_label=requires_label,
     )
-    labels = np.zeros(index.num_rows, np.float32)
-    scores = np.zeros(index.num_rows, np.float32)
-    weights = np.zeros(index.num_rows, np.float32)
+    labels, scores, weights = (np.zeros(index.num_rows, np.float32) for _ in range(3))
+    problems = []
     for batch in reader.batches(0):
-        output = view.predict_on_batch({"a": batch.a, "b": batch.b})
-        scores[batch.rows] = output[:, 0]
-        labels[batch.rows] = batch.label[:, 0]
-        weights[batch.rows] = batch.weight
+        output = np.asarray(view.predict_on_batch({"a": batch.a, "b": batch.b}), np.float32)[:, 0]
+        is_bad = batch.label[:, 0] < 0
+        is_nan = ~is_bad & np.isnan(output)
+        if is_nan.any():
+            problems.append(_describe_nan(run, index, int(batch.rows[np.argmax(is_nan)])))
+            if on_bad_row == "error":
+                raise UserError(f"{problems[0]} Leave such rows out with --on-bad-row skip.")
+        scores[batch.rows] = np.where(is_bad, np.nan, output)
+        labels[batch.rows] = np.where(is_nan, -1, batch.label[:, 0])
+        weights[batch.rows] = np.where(is_nan, 0, batch.weight)
         on_pairs(len(batch.rows))
-    return ScoredPairs(labels=labels, scores=scores, weights=weights)
+    return ScoredPairs(
+        labels=labels, scores=scores, weights=weights, problems=(*reader.problems, *problems)
+    )
 
 
-def make_output_folder(folder: Path) -> None:
-    """Makes the folder that an output goes to: before the work, which may take long.
-
-    Raises:
-        UserError: where it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The output's folder must be one that can be made. Received: {folder} ({error})."
-        ) from error
+def _describe_nan(run: TrainedRun, index: DatasetIndex, row: int) -> str:
+    return (
+        f"A score must be a number. Received: NaN for {index.place_of_row(row)}, by the model of "
+        f"{run.folder}: its weights or the row's items are not finite."
+    )
 
 
-def predict(run: str, pairs: str, output: str, batch_size: int = 256) -> int:
-    """Writes the scores of `pairs` to the Parquet file `output` in the dataset's own order.
+def predict(
+    run: str,
+    pairs: str,
+    output: str,
+    batch_size: int = 256,
+    *,
+    on_bad_row: OnBadRow = "error",
+) -> ScoredPairs:
+    """Writes the scores of `pairs` to the Parquet file `output`, in the dataset's own order.
+
+    The file has a column `score` (float32; null for a row that was left out), and before it `label`
+    where the dataset has one (int8; null where it is neither 0 nor 1). Of the dataset only the
+    columns `a` and `b` are needed; whatever else it has does not matter.
+
+    Args:
+        run: A finished run folder, a path or a URI.
+        pairs: Folder or URI of pairs of the run's kind.
+        output: The file to write, which must not exist; it appears when it is whole.
+        batch_size: Pairs scored at a time.
+        on_bad_row: What to do with a row that has no item, or no score: `error`, or `skip`.
 
     Returns:
-        The number of pairs scored.
+        The scores, one for each row of the dataset.
 
     Raises:
         UserError: for a run, a dataset or an output that cannot be used.
+
+    Example:
+        >>> predict("runs/first", "data/test", "s3://bucket/scores.parquet")
+        Traceback (most recent call last):
+        sharedlayers_dist.errors.UserError: `output` must be a path on this machine. Received: \
+output='s3://bucket/scores.parquet'.
     """
-    target = Path(local_path(output, name="output"))
-    if target.exists():
+    target = output_path(output)
+    if os.path.lexists(target):
         raise UserError(
             f"The output must be a new file. Received: output={output!r}, which exists."
         )
-    index = index_dataset(pairs)
+    require_folder(target.parent)
+    index = index_dataset(pairs, requires_label=False)
     trained = TrainedRun.load(run)
-    make_output_folder(target.parent)
-    scored = score_pairs(trained, index, batch_size=batch_size)
-    table = pa.table({"label": scored.labels.astype(np.int8), "score": scored.scores})
-    partial = target.with_name(f".{target.name}.partial")
-    pq.write_table(table, partial)
-    partial.replace(target)
-    return len(scored.scores)
+    scored = score_pairs(
+        trained, index, batch_size=batch_size, on_bad_row=on_bad_row, requires_label=False
+    )
+    columns = {}
+    if index.has_label:
+        is_label = scored.labels >= 0  # Neither missing nor -1.
+        columns["label"] = pa.array(np.where(is_label, scored.labels, 0), pa.int8(), mask=~is_label)
+    columns["score"] = pa.array(scored.scores, mask=~scored.is_usable)
+    table = pa.table(columns)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    LocalFolder(target.parent).write(target.name, buffer.getvalue().to_pybytes())
+    return scored

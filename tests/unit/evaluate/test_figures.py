@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate import measure
 
 
@@ -46,10 +47,47 @@ def test_a_pair_of_weight_two_counts_like_two_pairs():
     weighted = measure(labels, scores, np.array([1.0, 1.0, 2.0, 1.0]))
     repeated = measure(labels[twice], scores[twice])
     assert weighted.roc_auc == pytest.approx(repeated.roc_auc)
-    assert weighted.loss == pytest.approx(repeated.loss)
+    assert 4 * weighted.loss == pytest.approx(5 * repeated.loss)  # Each by its number of pairs.
     assert weighted.accuracy == pytest.approx(repeated.accuracy)
 
 
 def test_no_pairs_cannot_be_measured():
     with pytest.raises(ValueError, match="0 pairs"):
         measure(np.array([]), np.array([]))
+
+
+def test_the_loss_divides_by_the_pairs_and_all_else_by_the_weights():
+    labels, scores = np.array([0, 1, 1, 0]), np.array([0.3, 0.2, 0.9, 0.6])
+    weights = np.array([1.0, 0.0, 2.0, 1.0])
+    figures = measure(labels, scores, weights)
+    assert figures.loss == pytest.approx(-(np.log(0.7) + 2 * np.log(0.9) + np.log(0.4)) / 4)
+    counted = measure(labels[weights > 0], scores[weights > 0], weights[weights > 0])
+    assert figures.accuracy == pytest.approx(3 / 4)
+    assert figures.roc_auc == counted.roc_auc == 1
+    assert figures.equal_error_rate == counted.equal_error_rate
+    assert (figures.num_pairs, figures.num_positives) == (4, 2)
+
+
+def test_pairs_of_one_kind_with_any_weight_leave_the_comparing_figures_undefined():
+    figures = measure(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0.0, 1.0]))
+    assert figures.roc_auc is None
+    assert figures.accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "weights", "message"),
+    [
+        ([0, 1], [0.5, np.nan], None, r"scores\[1\]=nan"),
+        ([0, 1], [0.5, 1.5], None, r"between 0 and 1. Received: scores\[1\]=1.5"),
+        ([0, 2], [0.5, 0.5], None, r"labels\[1\]=2"),
+        ([0, 1], [0.5, 0.5], [1, -1], r"weights\[1\]=-1"),
+        ([0, 1], [0.5, 0.5], [np.inf, 1], r"weights\[0\]=inf"),
+        ([0, 1], [0.5, 0.5], [0, 0], "2 pairs of weight 0"),
+        ([0, 1], [0.5], None, r"shapes \(2,\), \(1,\)"),
+        ([[0], [1]], [[0.5], [0.5]], None, r"shapes \(2, 1\)"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(labels, scores, weights, message):
+    weights = None if weights is None else np.array(weights)
+    with pytest.raises(UserError, match=message):
+        measure(np.array(labels), np.array(scores), weights)
