@@ -33,6 +33,7 @@ from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import TrainResult
 from sharedlayers_dist.training.preemption import EXIT_CODE, RunInterruptedError
+from sharedlayers_dist.world import Launch
 
 app = App(
     name="sharedlayers",
@@ -78,6 +79,7 @@ def describe(model: str) -> None:
 @app.command
 def pairs(*, config: Annotated[PairsConfig, _Options]) -> None:
     """Makes a pair dataset from labelled items: sets train, validation and test."""
+    _require_one_process("pairs")
     from sharedlayers_dist.data.making.make_pairs import make_pairs
 
     print(make_pairs(config, progress=sys.stderr.isatty()))
@@ -86,6 +88,7 @@ def pairs(*, config: Annotated[PairsConfig, _Options]) -> None:
 @app.command
 def inspect(config: Annotated[InspectConfig, _Options]) -> None:
     """Says what is in a pair dataset; exit code 2 when something is wrong with it."""
+    _require_one_process("inspect")
     from sharedlayers_dist.data.inspection.inspect import inspect_dataset
 
     report = inspect_dataset(config, progress=sys.stderr.isatty())
@@ -110,7 +113,7 @@ def train(
     groups = (run, model, data, order, optimization, checkpoints, log, on_ray)
     config = TrainConfig.from_groups(*(group for group in groups if group is not None))
     result = _train_on_ray(config) if config.launcher == "ray" else _train_here(config)
-    if _is_rank_zero():
+    if Launch.detect().is_rank_zero:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
         print(f"{result.steps} steps in {result.epochs} epochs: {figures}")
         print(f"model: {hide_secrets(result.model)}")
@@ -132,6 +135,7 @@ def _train_here(config: TrainConfig) -> TrainResult:
 @app.command
 def evaluate(*, config: Annotated[EvaluateConfig, _Options]) -> None:
     """Measures a run on pairs; writes metrics.json and report.html."""
+    _require_one_process("evaluate")
     import_tensorflow_quietly()
     from sharedlayers_dist import evaluate as evaluation
 
@@ -146,6 +150,7 @@ def evaluate(*, config: Annotated[EvaluateConfig, _Options]) -> None:
 @app.command
 def predict(*, config: Annotated[PredictConfig, _Options]) -> None:
     """Writes a run's scores of pairs to a Parquet file, in the dataset's own order."""
+    _require_one_process("predict")
     import_tensorflow_quietly()
     from sharedlayers_dist import evaluate as evaluation
 
@@ -164,15 +169,17 @@ def doctor() -> None:
     from sharedlayers_dist.doctor import examine
 
     lines, good = examine()
-    if _is_rank_zero():
+    if Launch.detect().is_rank_zero:
         print("\n".join(lines))
     if not good:
         sys.exit(1)
 
 
-def _is_rank_zero() -> bool:
-    """Whether this process speaks for all that were started together."""
-    return os.environ.get("HOROVOD_RANK", "0") == "0"
+def _require_one_process(command: str) -> None:
+    """Refuses a command that each of several ranks would do on its own, to the same files."""
+    Launch.detect().require_one_process(
+        f"sharedlayers {command}", "Start it without a launcher, once."
+    )
 
 
 def _say(error: BaseException) -> None:
@@ -180,8 +187,8 @@ def _say(error: BaseException) -> None:
 
     Libraries' errors may hold a URI with its secrets.
     """
-    rank = os.environ.get("HOROVOD_RANK")
-    place = "" if rank is None else f" (rank {rank})"
+    launch = Launch.detect()
+    place = f" (rank {launch.rank})" if launch.size > 1 else ""
     text = hide_secrets(" ".join(str(error).split()))
     print(f"sharedlayers{place}: {text}", file=sys.stderr, flush=True)
 
@@ -195,20 +202,20 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except RunInterruptedError as error:
-        if _is_rank_zero():
+        if Launch.detect().is_rank_zero:
             _say(error)
         sys.exit(EXIT_CODE)
     except (CycloptsError, UserError) as error:
         is_everyones = isinstance(error, CycloptsError) or getattr(
             error, "raised_on_all_ranks", False
         )
-        if _is_rank_zero() or not is_everyones:
+        if Launch.detect().is_rank_zero or not is_everyones:
             _say(error)
         sys.exit(2)
     except RuntimeError as error:
         if not getattr(error, "raised_on_all_ranks", False):
             raise
-        if os.environ.get("HOROVOD_RANK", "0") == str(getattr(error, "reporting_rank", 0)):
+        if Launch.detect().rank == getattr(error, "reporting_rank", 0):
             _say(error)
         sys.exit(1)
     except OSError as error:  # Storage that cannot be reached, a full disk: no fault of the code.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from sharedlayers_dist.errors import UserError
+
 _PACKAGES = ("sharedlayers_dist", "tensorflow", "keras", "horovod", "ray", "pyarrow", "numpy")
 
 
@@ -26,7 +28,7 @@ def examine() -> tuple[list[str], bool]:
     try:
         world = dist.init()
         ranks = dist.allgather_object(world.rank)
-    except RuntimeError as error:
+    except (RuntimeError, UserError) as error:
         return [*lines, f"collectives: {error}"], False
     good = ranks == list(range(world.size))
     if world.size > 1:

@@ -11,6 +11,12 @@ class UserError(ValueError):
     """
 
 
+class CollectiveUserError(UserError):
+    """A UserError that every rank raises, so that rank zero alone can speak for all."""
+
+    raised_on_all_ranks = True
+
+
 def one_line(error: BaseException) -> str:
     """An error's text without the line breaks of some libraries; its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

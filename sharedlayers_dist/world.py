@@ -1,10 +1,97 @@
-"""Which of how many processes this is: plain values, passed in, never asked for."""
+"""Which of how many processes this is, and how it was started: plain values, passed in."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import CollectiveUserError, UserError
+
+_LAUNCHERS = (
+    # First the one that names the ranks of this project: it may itself have been started by one of
+    # the others, and so may `mpirun`, which starts its daemons with srun. Each launcher's processes
+    # inherit the variables of the launcher before.
+    ("horovodrun or Ray", "HOROVOD_SIZE", "HOROVOD_RANK"),
+    ("Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("MVAPICH2", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+    ("MPICH, Intel MPI or another one with PMI", "PMI_SIZE", "PMI_RANK"),
+    # Not SLURM_NTASKS, which `sbatch` and `salloc` set for the one script that they start.
+    ("Slurm's srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+"""Launchers, and the variables that hold the number of processes and this one's index."""
+_RAY_PROCESS = "RAY_RAYLET_PID"
+"""Set by Ray in the processes that it starts, which inherit the variables of the srun that started
+Ray itself on their node; these say nothing of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """How this process was started, as its environment says, before it joins any other.
+
+    `sharedlayers_dist.dist.init` checks that Horovod joins as many processes.
+
+    Example:
+        >>> mpirun = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
+        >>> Launch.detect(mpirun)
+        Launch(rank=1, size=2, launcher='Open MPI', variable='OMPI_COMM_WORLD_SIZE')
+        >>> Launch.detect({})
+        Launch(rank=0, size=1, launcher='', variable='')
+    """
+
+    rank: int = 0
+    """Index of this process among those started together."""
+    size: int = 1
+    """Number of processes started together, over all hosts."""
+    launcher: str = ""
+    """The program that started them; empty if none is seen."""
+    variable: str = ""
+    """The environment variable that holds `size`."""
+
+    @classmethod
+    def detect(cls, environment: Mapping[str, str] | None = None) -> Launch:
+        """Reads the variables of the launchers that are known.
+
+        Args:
+            environment: Variables; None for those of this process.
+        """
+        environment = os.environ if environment is None else environment
+        for launcher, size, rank in _LAUNCHERS:
+            if size.startswith("SLURM") and _RAY_PROCESS in environment:
+                continue
+            if environment.get(size, "").isdecimal():
+                index = environment.get(rank, "")
+                return cls(
+                    rank=int(index) if index.isdecimal() else 0,
+                    size=int(environment[size]),
+                    launcher=launcher,
+                    variable=size,
+                )
+        return cls()
+
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this process speaks for all that were started together."""
+        return self.rank == 0
+
+    def __str__(self) -> str:
+        return f"{self.size} processes started by {self.launcher} ({self.variable}={self.size})"
+
+    def require_one_process(self, received: str, remedy: str) -> None:
+        """Refuses several processes where each would do the same work, and write the same files.
+
+        Args:
+            received: What was asked for, e.g. `launcher='local'`.
+            remedy: What to do instead.
+
+        Raises:
+            CollectiveUserError: if several processes were started.
+        """
+        if self.size > 1:
+            raise CollectiveUserError(
+                f"Only one process may do this. Received: {received}, {self}. {remedy} Unset "
+                f"{self.variable} if they have nothing to do with each other."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.callbacks.replica_guard import ReplicaGuard as ReplicaGuard
     from sharedlayers_dist.dist.callbacks.replica_guard import check_replicas as check_replicas
     from sharedlayers_dist.dist.collective_timing import collective_seconds as collective_seconds
-    from sharedlayers_dist.dist.collectives import AgreedRuntimeError as AgreedRuntimeError
-    from sharedlayers_dist.dist.collectives import AgreedUserError as AgreedUserError
+    from sharedlayers_dist.dist.collectives import CollectiveRuntimeError as CollectiveRuntimeError
     from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
     from sharedlayers_dist.dist.collectives import allgather_object as allgather_object
     from sharedlayers_dist.dist.collectives import allreduce_sum as allreduce_sum
@@ -70,10 +69,9 @@ _HOME_OF_NAME = {
     "Adasum": "gradients.reduction",
     "AgreedEarlyStopping": "callbacks.early_stopping",
     "AgreedReduceLROnPlateau": "callbacks.early_stopping",
-    "AgreedRuntimeError": "collectives",
-    "AgreedUserError": "collectives",
     "Average": "gradients.reduction",
     "BroadcastInitialState": "callbacks.initial_state",
+    "CollectiveRuntimeError": "collectives",
     "DistributedOptimizer": "gradients.optimizer",
     "ExactMetrics": "callbacks.exact_metrics",
     "LearningRateWarmup": "callbacks.learning_rate",

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import count_outside
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import CollectiveUserError, UserError
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 * 2**20
@@ -108,14 +108,8 @@ def barrier() -> None:
     allreduce_sum([np.zeros((), np.int64)])
 
 
-class AgreedUserError(UserError):
-    """A UserError that every rank raises, so that one can speak for all."""
-
-    raised_on_all_ranks = True
-
-
-class AgreedRuntimeError(RuntimeError):
-    """A RuntimeError that every rank raises, so that one can speak for all."""
+class CollectiveRuntimeError(RuntimeError):
+    """A RuntimeError that every rank raises, so that rank zero alone can speak for all."""
 
     raised_on_all_ranks = True
 
@@ -126,8 +120,8 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
     The error of the lowest rank that has one is raised, and names that rank.
 
     Raises:
-        AgreedUserError: if that error is a UserError: it says what a user gave.
-        AgreedRuntimeError: if it is of any other type.
+        CollectiveUserError: if that error is a UserError: it says what a user gave.
+        CollectiveRuntimeError: if it is of any other type.
     """
     if runtime.size() == 1:
         if error is not None:
@@ -139,6 +133,6 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
         own = (isinstance(error, UserError), f"{kind}{error}")
     for rank, one in enumerate(allgather_object(own)):
         if one is not None:
-            is_value_error, text = one
-            kind_of_error = AgreedUserError if is_value_error else AgreedRuntimeError
-            raise kind_of_error(f"Rank {rank}: {text}") from error
+            is_users, text = one
+            raised = CollectiveUserError if is_users else CollectiveRuntimeError
+            raise raised(f"Rank {rank}: {text}") from error

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +15,8 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.dist.stall import StallWatch
-from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.world import World
+from sharedlayers_dist.errors import CollectiveUserError, UserError
+from sharedlayers_dist.world import Launch, World
 
 STALL_LIMIT_SECONDS = 100
 """How long a collective waits for a rank that does not come, before every rank gets an error."""
@@ -27,17 +26,6 @@ _REBUILD = "Build Horovod again with `launch/setup.sh`, or as docs/keras3-horovo
 _world: World | None = None
 _horovod: ModuleType | None = None
 _stall_watch: StallWatch | None = None
-
-
-def launched_size(environment: Mapping[str, str] = os.environ) -> int:
-    """Returns how many ranks a launcher started, by what it put into the environment; 1 if none.
-
-    `horovodrun` and the Ray backend set `HOROVOD_SIZE`; Open MPI and MPICH have names of their own.
-    """
-    for name in ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if environment.get(name):
-            return int(environment[name])
-    return 1
 
 
 def init(
@@ -68,7 +56,8 @@ def init(
         This process's place among all.
 
     Raises:
-        UserError: if `stall_limit_seconds` is less than 2.
+        UserError: if `stall_limit_seconds` is less than 2; on all processes, if Horovod joins
+            another number of them than were started.
         RuntimeError: if Horovod or something asked for is missing; the message names it.
     """
     global _world, _horovod, _stall_watch
@@ -79,7 +68,8 @@ def init(
             "`stall_limit_seconds` must be at least 2. Received: "
             f"stall_limit_seconds={stall_limit_seconds}."
         )
-    if launched_size() == 1:
+    launch = Launch.detect()
+    if launch.size == 1:
         if require_gpu:
             _require_gpu(tf.config.list_physical_devices("GPU"))
         _world = World()
@@ -95,6 +85,7 @@ def init(
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_limit_seconds))
     limit = int(os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"])
     horovod.init(process_sets=process_sets)
+    _require_all_processes(horovod, launch)
     world = World(
         rank=horovod.rank(),
         size=horovod.size(),
@@ -127,10 +118,11 @@ def world() -> World:
     """
     if _world is not None:
         return _world
-    if launched_size() > 1:
+    launch = Launch.detect()
+    if launch.size > 1:
         raise RuntimeError(
             "Several ranks were started, so `sharedlayers_dist.dist.init()` must be called before "
-            f"anything else of `dist`. Received: {launched_size()} ranks, no call of init()."
+            f"anything else of `dist`. Received: {launch.size} ranks, no call of init()."
         )
     return World()
 
@@ -172,7 +164,7 @@ def import_horovod() -> ModuleType:
         RuntimeError: if Horovod is not installed, has no TensorFlow part, or was built for
             another TensorFlow.
     """
-    started = f"{launched_size()} ranks were started"
+    started = f"{Launch.detect().size} ranks were started"
     try:
         distribution = importlib.metadata.distribution("horovod")
     except importlib.metadata.PackageNotFoundError:
@@ -200,6 +192,24 @@ def import_horovod() -> ModuleType:
             f"find each other. {_REBUILD}"
         )
     return module
+
+
+def _require_all_processes(horovod: ModuleType, launch: Launch) -> None:
+    """Raises CollectiveUserError where Horovod did not join all processes to one another.
+
+    A Horovod without MPI sees none of the processes that `mpirun` or `srun` starts: each would be
+    a rank zero of its own, train alone, and write the same files as the others.
+    """
+    size = horovod.size()
+    if size == launch.size:
+        return
+    horovod.shutdown()
+    mpi = "" if horovod.mpi_built() else " It was built without MPI."
+    raise CollectiveUserError(
+        "Horovod must join all processes that were started together. Received: "
+        f"horovod.size()={size}, {launch}.{mpi} Start them with `horovodrun -np {launch.size} "
+        f"...`, or unset {launch.variable} if this is one process."
+    )
 
 
 def _require_own_name() -> None:

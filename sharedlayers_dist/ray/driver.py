@@ -35,6 +35,7 @@ from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
+from sharedlayers_dist.world import Launch
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
@@ -89,6 +90,14 @@ def train_for_result(
     `metrics` are those of the last epoch, `checkpoint` is the last one in the run folder, in this
     project's own format, and `return_value` is the TrainResult.
     """
+    if config.launcher == "local":
+        raise UserError(
+            "A driver of Ray trains on Ray's workers. Received: launcher='local'. Call "
+            "sharedlayers_dist.train(config), or leave `launcher` out."
+        )
+    Launch.detect().require_one_process(
+        "the driver of a run on Ray", "Start it without another launcher, and give `num_workers`."
+    )
     if _JOB in os.environ and _is_relative(config.output):
         raise UserError(
             "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "

@@ -10,6 +10,7 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import require_usable_settings
 from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import RunFolder
+from sharedlayers_dist.world import Launch
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +36,10 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
         raise UserError(
             "A run on Ray is started by its driver. Received: launcher='ray'. Call "
             "sharedlayers_dist.ray.train(config)."
+        )
+    if config.launcher == "local":
+        Launch.detect().require_one_process(
+            "launcher='local'", "Leave `launcher` out, so that they train as ranks of one run."
         )
     require_usable_settings()
     from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.

@@ -55,7 +55,7 @@ def fit(
         stream: Where progress is shown; standard error by default.
         owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
     """
-    world = dist.init() if config.launcher != "local" else World()
+    world = dist.init()
     folder = RunFolder(config.output)
     checkpoint: Checkpoint | None = None
 

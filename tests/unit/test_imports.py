@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "training": BASE | {"keras_settings", "models", "data", "dist"},
     "evaluate": BASE | {"models", "data", "dist", "training"},
     "ray": BASE | {"quiet", "models", "data", "dist", "training", "evaluate"},
-    "doctor": {"dist"},
+    "doctor": {"dist", "errors"},
     "cli": BASE | {"quiet", "doctor", "models", "data", "training", "evaluate", "ray"},
     "__main__": {"cli"},
     "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},

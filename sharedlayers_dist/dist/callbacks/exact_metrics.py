@@ -9,12 +9,11 @@ import numpy as np
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collectives import (
-    AgreedUserError,
     allgather_object,
     allreduce_sum,
     raise_on_all_ranks,
 )
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import CollectiveUserError, UserError
 
 States = list[np.ndarray]
 """The values of all variables of a model's metrics."""
@@ -92,7 +91,7 @@ def _require_same(*, is_validated: bool) -> None:
     with runtime.watch_exchange():
         ranks = [rank for rank, flag in enumerate(allgather_object(is_validated)) if flag]
     if len(ranks) not in (0, runtime.size()):
-        raise AgreedUserError(
+        raise CollectiveUserError(
             "All ranks must validate, or none. Received: validation on "
             f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))} of "
             f"{runtime.size()} ranks. Give every rank its share of the validation data, or "

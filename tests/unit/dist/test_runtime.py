@@ -23,21 +23,6 @@ def _leave_the_run():
 
 
 @pytest.mark.parametrize(
-    ("environment", "size"),
-    [
-        ({}, 1),
-        ({"HOROVOD_SIZE": ""}, 1),
-        ({"HOROVOD_SIZE": "3"}, 3),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, 2),
-        ({"PMI_SIZE": "4"}, 4),
-        ({"HOROVOD_SIZE": "2", "PMI_SIZE": "4"}, 2),
-    ],
-)
-def test_launched_size(environment, size):
-    assert runtime.launched_size(environment) == size
-
-
-@pytest.mark.parametrize(
     ("local_rank", "local_size", "num_gpus", "is_restricted", "index"),
     [
         (0, 2, 0, False, None),
