@@ -53,11 +53,12 @@ def tune_learning_rate(
         tune.with_resources(try_one, {"memory": 1}),
         param_space={"learning_rate": tune.grid_search(learning_rates)},
         tune_config=tune.TuneConfig(
-            metric=config.monitored, mode=config.monitor_mode, max_concurrent_trials=1
+            metric=config.monitored, mode=config.monitored_mode, max_concurrent_trials=1
         ),
         run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
     ).fit()
-    for result in sorted(results, key=lambda r: r.metrics[config.monitored]):
+    is_large_good = config.monitored_mode == "max"
+    for result in sorted(results, key=lambda r: r.metrics[config.monitored], reverse=is_large_good):
         print(
             f"{result.config['learning_rate']:g}: {config.monitored} "
             f"{result.metrics[config.monitored]:.4f}"

@@ -6,9 +6,11 @@ The command line is derived from these classes; the string under a field is the 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal, TypeVar
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.options import (
     FILLED,
     POSITIVE,
@@ -19,6 +21,13 @@ from sharedlayers_dist.options import (
 )
 
 _G = TypeVar("_G", bound="TrainGroup")
+MODE_OF_METRIC: Mapping[str, Literal["min", "max"]] = {
+    "loss": "min",
+    "accuracy": "max",
+    "roc_auc": "max",
+}
+"""The metrics of a run, and whether a small or a large value is good; those of the validation pairs
+have the same names after `val_`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +120,9 @@ class OptimizationConfig(TrainGroup):
     """Step size of the optimizer at the global batch size; it is not scaled by the ranks."""
     monitor: str = ""
     """Metric that says which model is best; by default val_loss, or loss without validation."""
-    monitor_mode: Literal["min", "max"] = "min"
-    """Whether a small or a large value of `monitor` is good."""
+    monitor_mode: Literal["auto", "min", "max"] = "auto"
+    """Whether a small or a large value of `monitor` is good; `auto` knows it of the loss, the
+    accuracy and roc_auc."""
     early_stopping: Annotated[int, at_least(0)] = 0
     """Epochs without a better `monitor` after which training stops; 0 for never."""
     plateau: Annotated[int, at_least(0)] = 0
@@ -235,7 +245,53 @@ class TrainConfig(
     @property
     def monitored(self) -> str:
         """The metric that says which model is best."""
-        return self.monitor or ("val_loss" if self.validation else "loss")
+        return self._resolved_monitor[0]
+
+    @property
+    def monitored_mode(self) -> Literal["min", "max"]:
+        """Whether a small or a large value of it is good."""
+        return self._resolved_monitor[1]
+
+    @property
+    def _resolved_monitor(self) -> tuple[str, Literal["min", "max"]]:
+        return resolve_monitor(
+            self.monitor, self.monitor_mode, has_validation=bool(self.validation)
+        )
+
+    def _check_rules(self) -> None:
+        there = [*MODE_OF_METRIC]
+        there += [f"val_{name}" for name in MODE_OF_METRIC if self.validation]
+        require(
+            not self.monitor or self.monitor in there,
+            f"`monitor` must be one of {', '.join(there)}.",
+            monitor=self.monitor,
+        )
+
+
+def resolve_monitor(
+    monitor: str, mode: Literal["auto", "min", "max"], *, has_validation: bool
+) -> tuple[str, Literal["min", "max"]]:
+    """The metric that says which model is best, and whether a small or a large value is good.
+
+    Raises:
+        UserError: for `auto` and a metric whose direction is not known.
+
+    Example:
+        >>> resolve_monitor("", "auto", has_validation=True)
+        ('val_loss', 'min')
+        >>> resolve_monitor("val_roc_auc", "auto", has_validation=True)
+        ('val_roc_auc', 'max')
+    """
+    monitored = monitor or ("val_loss" if has_validation else "loss")
+    if mode != "auto":
+        return monitored, mode
+    known = MODE_OF_METRIC.get(monitored.removeprefix("val_"))
+    if known is None:
+        raise UserError(
+            f"`monitor_mode` auto knows {', '.join(MODE_OF_METRIC)}, also after `val_`. Received: "
+            f"monitor={monitor!r}. Set monitor_mode to min or max."
+        )
+    return monitored, known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,9 @@ from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
 from sharedlayers_dist.training.readers import OpenReader, open_here, plan_reading, read_training
 from sharedlayers_dist.training.result import TrainResult
-from sharedlayers_dist.training.run_folder import METRICS, RunFolder, storable
+from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
+from sharedlayers_dist.training.stored_config import storable
 from sharedlayers_dist.world import World
 
 _T = TypeVar("_T")
@@ -248,7 +249,7 @@ class _Run:
     def _make_controls(self) -> list[keras.callbacks.Callback]:
         """What may end the training early or change the learning rate."""
         config = self._config
-        watch = {"monitor": config.monitored, "mode": config.monitor_mode}
+        watch = {"monitor": config.monitored, "mode": config.monitored_mode}
         controls: list[keras.callbacks.Callback] = []
         if config.early_stopping:
             controls.append(dist.AgreedEarlyStopping(patience=config.early_stopping, **watch))
@@ -335,7 +336,7 @@ def _retention_policy(config: TrainConfig) -> RetentionPolicy:
         newest=config.keep_checkpoints,
         best=config.keep_best,
         monitor=config.monitored,
-        mode=config.monitor_mode,
+        mode=config.monitored_mode,
         every=config.keep_every,
     )
 

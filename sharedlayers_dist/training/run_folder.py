@@ -5,49 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.storage.run_lock import RunLock, lock_run, require_unlocked
-from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training.checkpoints import files as checkpoint_files
+from sharedlayers_dist.training.stored_config import require_same_training, stored_config
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 MODEL, BEST_MODEL = "model.keras", "best.keras"
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 """What Ray Train remembers of the checkpoints that were reported to it, while it runs."""
-
-_FREE_ON_RESUME = frozenset(
-    {
-        "resume",
-        "output",
-        "launcher",
-        "num_workers",
-        "use_gpu",
-        "cpus_per_worker",
-        "num_shard_actors",
-        "cpus_per_shard_actor",
-        "address",
-        "max_failures",
-        "placement_seconds",
-        "epochs",
-        "log_every",
-        "tensorboard",
-        "checkpoint_every",
-        "checkpoint_minutes",
-        "keep_checkpoints",
-        "keep_best",
-        "keep_every",
-        "initialize_from",
-        "versions",
-    }
-)
-"""Fields that may change when a run goes on; all others decide what is trained, and how."""
-_PLACES_OF_FINGERPRINT = {"fingerprint": {"pairs", "mix"}, "validation_fingerprint": {"validation"}}
-"""Where data lie, which may change as long as they are the same data."""
 
 
 class RunFolder:
@@ -132,10 +102,10 @@ class RunFolder:
         """
         self._require_free(config)
         if self._holds_run:
-            self._require_same(config, facts)
+            require_same_training(self.read_config(), config, facts)
             return
         with self._refusing_what_cannot_be_made():
-            text = json.dumps(storable(config) | facts, indent=2) + "\n"
+            text = json.dumps(stored_config(config, facts), indent=2) + "\n"
             self.files.write(CONFIG, text.encode())
 
     @contextmanager
@@ -185,23 +155,6 @@ class RunFolder:
                 f"output={str(self)!r}, which holds something that is not a run."
             )
 
-    def _require_same(self, config: TrainConfig, facts: dict[str, Any]) -> None:
-        stored, wanted = self.read_config(), storable(config) | facts
-        free = set(_FREE_ON_RESUME)
-        for fingerprint, places in _PLACES_OF_FINGERPRINT.items():
-            if stored.get(fingerprint) == wanted.get(fingerprint):
-                free |= places
-        differing = [
-            f"{name}: {_short(stored.get(name))} in the run, {_short(wanted[name])} asked for"
-            for name in wanted
-            if name not in free and stored.get(name) != wanted[name]
-        ]
-        if differing:
-            raise UserError(
-                "A run is resumed with the configuration that it was started with. Received: "
-                f"{'; '.join(differing)}. Give the same options, or start another run."
-            )
-
     def read_config(self) -> dict[str, Any]:
         """The stored configuration and facts.
 
@@ -224,24 +177,8 @@ class RunFolder:
         return stored
 
 
-def storable(config: TrainConfig) -> dict[str, Any]:
-    """The options by name, as JSON holds them, without the secrets that a URI may carry."""
-
-    def store(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [store(part) for part in value]
-        return hide_secrets(value) if isinstance(value, str) else value
-
-    return {name: store(value) for name, value in asdict(config).items()}
-
-
 def _is_of_epoch(line: bytes) -> bool:
     try:
         return bool(json.loads(line)["event"] == "epoch")
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

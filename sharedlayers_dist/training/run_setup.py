@@ -11,6 +11,7 @@ from sharedlayers_dist import models
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import DatasetIndex, DatasetMixture, index_dataset
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
 from sharedlayers_dist.training.position import Position
@@ -18,8 +19,6 @@ from sharedlayers_dist.training.readers import Source, alphabet_of, describe_sou
 from sharedlayers_dist.training.run_folder import RunFolder
 
 _S = TypeVar("_S", bound=Source)
-_MEASURED = ("loss", "accuracy", "roc_auc")
-"""Metrics of the training pairs, and after `val_` of the validation pairs."""
 _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
 
 
@@ -69,12 +68,12 @@ def prepare_run(
     validation = index_dataset(config.validation) if config.validation else None
     if validation is not None:
         _require_kind(validation, config)
-    _require_monitored(config)
     facts = {
         "kind": training.kind,
         "alphabet": alphabet_of(training),
         "fingerprint": training.fingerprint,
         "validation_fingerprint": validation.fingerprint if validation else "",
+        "keras_settings": read_keras_settings(),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
     run.require_usable(config, owner)
@@ -120,14 +119,6 @@ def _require_kind(source: _S, config: TrainConfig) -> _S:
             f"{source.item_shape} in {hide_secrets(source.uri)}."
         )
     return source
-
-
-def _require_monitored(config: TrainConfig) -> None:
-    there = [*_MEASURED, *(f"val_{name}" for name in _MEASURED if config.validation)]
-    if config.monitored not in there:
-        raise UserError(
-            f"`monitor` must be one of {', '.join(there)}. Received: monitor={config.monitor!r}."
-        )
 
 
 def _is_to_initialize(config: TrainConfig, own: Checkpoint | None) -> bool:

@@ -1,16 +1,20 @@
 from dataclasses import fields
 
+import keras
 import pytest
 
 from sharedlayers_dist import TrainConfig
 from sharedlayers_dist.cli import main
 from sharedlayers_dist.config import (
+    MODE_OF_METRIC,
     TRAIN_GROUPS,
     CheckpointConfig,
     InspectConfig,
     OrderConfig,
     PairsConfig,
+    resolve_monitor,
 )
+from sharedlayers_dist.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,32 @@ def test_the_help_shows_every_option_of_training_below_its_group(capsys):
     ]
     for field in fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')} " in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("loss", "min")),
+        ({"validation": "v"}, ("val_loss", "min")),
+        ({"monitor": "roc_auc"}, ("roc_auc", "max")),
+        ({"monitor": "val_accuracy", "validation": "v"}, ("val_accuracy", "max")),
+        ({"monitor": "roc_auc", "monitor_mode": "min"}, ("roc_auc", "min")),
+        ({"monitor_mode": "max"}, ("loss", "max")),
+    ],
+)
+def test_a_metric_has_its_own_direction(options, expected):
+    config = TrainConfig(pairs="p", output="o", **options)
+    assert (config.monitored, config.monitored_mode) == expected
+
+
+def test_a_metric_without_a_known_direction_needs_one():
+    with pytest.raises(UserError, match=r"monitor='f1'\. Set monitor_mode to min or max"):
+        resolve_monitor("f1", "auto", has_validation=False)
+    assert resolve_monitor("f1", "max", has_validation=False) == ("f1", "max")
+
+
+def test_the_directions_are_those_of_keras():
+    metrics = {"accuracy": keras.metrics.BinaryAccuracy(), "roc_auc": keras.metrics.AUC()}
+    assert {*metrics, "loss"} == set(MODE_OF_METRIC)
+    for name, metric in metrics.items():
+        assert metric._direction == {"min": "down", "max": "up"}[MODE_OF_METRIC[name]]

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "keras_settings": {"errors"},
     "quiet": {"keras_settings"},
     "options": {"errors"},
-    "config": {"options"},
+    "config": {"errors", "options"},
     "storage": {"errors"},
     "models": BASE | {"keras_settings"},
     "data": BASE,

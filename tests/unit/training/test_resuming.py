@@ -219,3 +219,20 @@ def test_a_damaged_best_checkpoint_leaves_the_next_best_model(folder, run):
     expected = weights_of(read_checkpoint(LocalFolder(run), f"step-{second:08d}"))
     actual = keras.models.load_model(run / "best.keras").get_weights()
     assert [w.tobytes() for w in actual] == expected
+
+
+def test_a_metric_that_grows_is_best_where_it_is_largest(folder):
+    changes = {"validation": str(folder / "pairs"), "monitor": "val_roc_auc", "epochs": 4}
+    changes |= {"early_stopping": 1, "keep_checkpoints": 1, "keep_best": 1}
+    result = train(config(folder, "grows", **changes))
+    lines = map(json.loads, (folder / "grows" / "metrics.jsonl").read_text().splitlines())
+    values = [line["val_roc_auc"] for line in lines if line["event"] == "epoch"]
+    assert values[0] != values[1]  # Else this says nothing.
+    ends = [n for n in range(1, len(values)) if values[n] <= max(values[:n])]
+    assert result.epochs == len(values) == (ends[0] + 1 if ends else 4)
+    best, last = (values.index(max(values)) + 1) * 2, len(values) * 2
+    kept = list_checkpoints(LocalFolder(folder / "grows"))
+    assert kept == [f"step-{step:08d}" for step in sorted({best, last})]
+    weights = keras.models.load_model(folder / "grows" / "best.keras").get_weights()
+    expected = read_checkpoint(LocalFolder(folder / "grows"), f"step-{best:08d}")
+    assert [w.tobytes() for w in weights] == weights_of(expected)
