@@ -20,7 +20,8 @@ from sklearn.datasets import load_digits
 
 from sharedlayers_dist.config import MakingConfig
 from sharedlayers_dist.data.making.items import ArrayItems
-from sharedlayers_dist.data.making.make_pairs import PairsSummary, make_pairs_of
+from sharedlayers_dist.data.making.make_pairs import make_pairs_of
+from sharedlayers_dist.data.making.summary import PairsSummary
 
 _SIZE = 27
 _LARGEST_VALUE = 16

@@ -19,7 +19,8 @@ from synthetic_authors import draw_habits, write_text
 
 from sharedlayers_dist.config import MakingConfig, PairsConfig
 from sharedlayers_dist.data.making.items import ArrayItems
-from sharedlayers_dist.data.making.make_pairs import PairsSummary, make_pairs, make_pairs_of
+from sharedlayers_dist.data.making.make_pairs import make_pairs, make_pairs_of
+from sharedlayers_dist.data.making.summary import PairsSummary
 from sharedlayers_dist.errors import UserError
 
 _NUM_PAIRS = 20_000

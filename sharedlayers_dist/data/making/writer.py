@@ -1,14 +1,13 @@
 """Writes pair datasets: joins pairs of item numbers with the items, in bounded memory.
 
-The items are gone through once. Each is put aside, on disk, for the *parts* of the output that use
-it; then the parts are made one after the other, each from its own items alone. So at most one part
-is in memory, and all reading and writing is in sequence.
+The items are gone through once. Each is spilled to the disk for the *parts* of the output that use
+it; then the parts are made one after the other.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,12 @@ from sharedlayers_dist.data.alphabet import make_alphabet
 from sharedlayers_dist.data.making.chaining import RUN_LENGTH
 from sharedlayers_dist.data.making.items import ItemSource
 from sharedlayers_dist.data.making.parquet_files import num_bytes_of
+from sharedlayers_dist.data.making.spill import (
+    iter_sides,
+    plan_needed,
+    spill_items,
+    take_part,
+)
 from sharedlayers_dist.data.schema import PairMetadata, kind_of, pair_schema
 from sharedlayers_dist.errors import UserError
 
@@ -29,8 +34,6 @@ _MAX_ROWS = 2048
 _MIN_ROWS = 64
 _MAX_BYTES = 64 << 20
 _MAX_PARTS = 128
-_ITEMS_AT_ONCE = 1024
-"""Of those that are repeated as often as pairs use them."""
 
 
 class FilePairs(NamedTuple):
@@ -100,44 +103,50 @@ def write_sets(
         advance: called with the number of items read and of pairs written, as they are.
 
     Raises:
+        UserError: for items that are neither texts nor images.
         RuntimeError: when the source gives another number of items than before.
     """
-    files = [file for name, pairs in sets.items() for file in _plan_files(folder, name, pairs)]
-    num_parts = min(len(files), _MAX_PARTS)
-    part_of_file = np.arange(len(files)) * num_parts // len(files)
+    kind = kind_of(source.item_type)
+    if kind is None:
+        raise UserError(f"Items must be texts or images. Received: {source.item_type}.")
+    parts = _plan_parts(folder, sets)
+    needed = plan_needed(
+        [
+            np.concatenate([side[file.rows] for file in files for side in sets[file.set_name][:2]])
+            for files in parts
+        ]
+    )
     training = next(iter(sets.values()))
     uses_in_training = np.bincount(
         np.concatenate([training.a, training.b]), minlength=len(groups.of_item)
     )
-    needed = _plan_parts(files, part_of_file, sets)
-    kind = kind_of(source.item_type)
-    if kind is None:
-        raise UserError(f"Items must be texts or images. Received: {source.item_type}.")
-    aside = folder / "aside"
-    aside.mkdir()
-    used = _put_aside(aside, needed, source, uses_in_training, advance)
-    alphabet = None
-    if kind == "text":
-        alphabet = make_alphabet(_iter_sides(used))
-    else:
-        for _ in used:
-            pass  # Nothing is made of the training images but the files.
-    metadata = PairMetadata(
-        kind=kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
-    )
-    schema = pair_schema(source.item_type, metadata)
-    for part in range(num_parts):
-        stored = _part_path(aside, part)
-        with pa.OSFile(str(stored)) as stream, pa.ipc.open_stream(stream) as reader:
-            table = reader.read_all()
-        numbers = table["number"].to_numpy()
-        items = table["item"].combine_chunks()
-        for index in np.flatnonzero(part_of_file == part).tolist():
-            _write_file(
-                files[index], sets[files[index].set_name], numbers, items, groups, schema, advance
-            )
-        stored.unlink()
-    aside.rmdir()
+    with tempfile.TemporaryDirectory(prefix=".spilled-", dir=folder) as spilled:
+        used = spill_items(Path(spilled), needed, source, uses_in_training, advance)
+        alphabet = None
+        if kind == "text":
+            alphabet = make_alphabet(iter_sides(used))
+        else:
+            for _ in used:
+                pass  # Nothing is made of the training images but the files.
+        metadata = PairMetadata(
+            kind=kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
+        )
+        schema = pair_schema(source.item_type, metadata)
+        for part, files in enumerate(parts):
+            numbers, items = take_part(Path(spilled), part)
+            for file in files:
+                _write_file(file, sets[file.set_name], numbers, items, groups, schema, advance)
+
+
+def _plan_parts(folder: Path, sets: Mapping[str, FilePairs]) -> list[list[_File]]:
+    """The files of each part, in order; as few of them as the number of parts lets."""
+    files = [file for name, pairs in sets.items() for file in _plan_files(folder, name, pairs)]
+    num_parts = min(len(files), _MAX_PARTS)
+    part_of_file = np.arange(len(files)) * num_parts // len(files)
+    return [
+        [files[index] for index in np.flatnonzero(part_of_file == part)]
+        for part in range(num_parts)
+    ]
 
 
 def _plan_files(folder: Path, set_name: str, pairs: FilePairs) -> Iterator[_File]:
@@ -149,81 +158,6 @@ def _plan_files(folder: Path, set_name: str, pairs: FilePairs) -> Iterator[_File
         rows = slice(stop - int(rows_per_row_group.sum()), stop)
         path = folder / set_name / f"part-{number:05d}.parquet"
         yield _File(set_name, path, rows, rows_per_row_group)
-
-
-class _Needed(NamedTuple):
-    """Which part uses which item: each combination once, in order of item."""
-
-    item: np.ndarray
-    part: np.ndarray
-
-
-def _plan_parts(
-    files: list[_File], part_of_file: np.ndarray, sets: Mapping[str, FilePairs]
-) -> _Needed:
-    items, parts = [], []
-    for part in range(int(part_of_file[-1]) + 1):
-        sides = [
-            side[files[index].rows]
-            for index in np.flatnonzero(part_of_file == part).tolist()
-            for side in sets[files[index].set_name][:2]
-        ]
-        items.append(np.unique(np.concatenate(sides)))
-        parts.append(np.full(len(items[-1]), part))
-    item = np.concatenate(items)
-    order = np.argsort(item, kind="stable")
-    return _Needed(item[order], np.concatenate(parts)[order])
-
-
-class _Used(NamedTuple):
-    """Consecutive items of the source, and in how many sides of training pairs each is."""
-
-    items: pa.Array
-    uses: np.ndarray
-
-
-def _put_aside(
-    aside: Path,
-    needed: _Needed,
-    source: ItemSource,
-    uses_in_training: np.ndarray,
-    advance: Callable[[int], object],
-) -> Iterator[_Used]:
-    """Copies every part's items to a file of its own; tells how often training uses each item."""
-    schema = pa.schema([("number", pa.int64()), ("item", source.item_type)])
-    start = 0
-    with ExitStack() as stack:
-        writers = []
-        for part in range(int(needed.part.max()) + 1):
-            stream = stack.enter_context(pa.OSFile(str(_part_path(aside, part)), "wb"))
-            writers.append(stack.enter_context(pa.ipc.new_stream(stream, schema)))
-        for items, _ in source.iter_batches():
-            stop = start + len(items)
-            here = slice(*np.searchsorted(needed.item, [start, stop]))
-            numbers, part_of_number = needed.item[here], needed.part[here]
-            for part in np.unique(part_of_number).tolist():
-                of_part = numbers[part_of_number == part]
-                writers[part].write_batch(
-                    pa.record_batch(
-                        [pa.array(of_part), items.take(pa.array(of_part - start))], schema=schema
-                    )
-                )
-            yield _Used(items, uses_in_training[start:stop])
-            start = stop
-            advance(len(items))
-    if start != len(uses_in_training):
-        raise RuntimeError(
-            "The items changed while they were being read. Received: "
-            f"{len(uses_in_training)} items at first, then {start}."
-        )
-
-
-def _iter_sides(used: Iterator[_Used]) -> Iterator[pa.Array]:
-    """The items as often as they are used, a few at a time."""
-    for items, uses in used:
-        for start in range(0, len(items), _ITEMS_AT_ONCE):
-            times = uses[start : start + _ITEMS_AT_ONCE]
-            yield items.take(pa.array(np.repeat(np.arange(start, start + len(times)), times)))
 
 
 def _write_file(
@@ -248,7 +182,3 @@ def _write_file(
             writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=num_rows)
             start += num_rows
             advance(num_rows)
-
-
-def _part_path(aside: Path, part: int) -> Path:
-    return aside / f"{part}.arrow"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sharedlayers_dist.data.making.make_pairs import check_output
+from sharedlayers_dist.data.making.output_folder import check_output
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate import evaluate, predict
 from sharedlayers_dist.storage import folder, uri

@@ -370,7 +370,7 @@ def test_pairs_are_made_of_a_file(tmp_path):
     [
         ({"text": ""}, "Exactly one of `text` and `image`"),
         ({"image": "x"}, "Exactly one of `text` and `image`"),
-        ({"items": ""}, "`items` must name a file"),
+        ({"items": ""}, "`items` must not be empty"),
         ({"output": "s3://bucket/x"}, "`output` must name a local folder"),
         ({"num_pairs": 0}, "`num_pairs` must be at least 1. Received: num_pairs=0"),
         ({"positive_share": 1.5}, "`positive_share` must lie between 0 and 1"),

@@ -1,0 +1,57 @@
+"""The folder that pairs are written to: whole or not at all, and never over something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import local_path
+
+
+def check_output(output: str) -> None:
+    """Refuses an output folder that holds something.
+
+    Raises:
+        UserError: names the folder.
+    """
+    path = Path(local_path(output, name="output"))
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise UserError(
+            f"Nothing is overwritten, and there is something already. Received: output={output!r}. "
+            "Give the name of a new or empty folder."
+        )
+
+
+@contextmanager
+def new_folder(output: str) -> Iterator[Path]:
+    """A folder that gets the name `output` when all went well, and is removed when not."""
+    path = Path(local_path(output, name="output"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise UserError(
+            f"The output folder cannot be made. Received: output={output!r}. {error}"
+        ) from error
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        os.replace(partial, path)  # Takes the place of nothing or of an empty folder only.
+    except OSError as error:
+        raise UserError(
+            f"The output folder cannot be written. Received: output={output!r}. {error}"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The mask of file rights, which can be read only by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
