@@ -3,8 +3,8 @@
 The command line is derived from these classes; the string under a field is the option's help.
 """
 
-from __future__ import annotations
-
+# Annotations are values here, not strings (no `from __future__ import annotations`): the command
+# lines of datasets/ inherit them in modules that know none of these names.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -234,7 +234,7 @@ class TrainConfig(
     """
 
     @classmethod
-    def from_groups(cls, *groups: TrainGroup) -> TrainConfig:
+    def from_groups(cls, *groups: TrainGroup) -> "TrainConfig":
         """Puts a value of each group with required options, and any others, together."""
         return cls(**{name: value for group in groups for name, value in vars(group).items()})
 
