@@ -42,6 +42,8 @@ SECONDS_TO_SETTLE = 1.0
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_GO = 30.0
 """How long a group of workers that is started again waits for the one before to be gone."""
+_TRIES = 5
+"""How often a lease is written over one that the process before it still renews."""
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -114,7 +116,7 @@ class Holder:
 
     def is_followed_by(self, other: Holder) -> bool:
         """Whether both are of one run, so that `other` is what was started in place of this."""
-        return bool(self.owner) and self.owner == other.owner
+        return bool(self.owner) and self.owner == other.owner and self.token != other.token
 
     def has_ended(self) -> bool:
         """Whether it can be seen from here that the process is gone."""
@@ -233,8 +235,12 @@ class _Lease:
         self._folder = folder
         self._me = me
         self._wait_until_free()
-        folder.write(LOCK, me.write(time.time()))
-        time.sleep(SECONDS_TO_SETTLE)
+        for _ in range(_TRIES):
+            folder.write(LOCK, me.write(time.time()))
+            time.sleep(SECONDS_TO_SETTLE)
+            holder = Holder.read(self._read())
+            if not holder.is_followed_by(me):
+                break  # Else the one before has renewed it in the same moment, for the last time.
         self._require_mine(lambda holder: _refusal(folder, holder))
         self._is_over = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="run-lock", daemon=True)
