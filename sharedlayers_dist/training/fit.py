@@ -154,10 +154,10 @@ class _Run:
         )
         progress.say(describe_run(job, config, self._world.size))
         logs: list[MetricsLog | TensorBoardLog] = []
-        keeper = None
+        manager = None
         if self._world.is_rank_zero:
             log = MetricsLog(self._folder.files, METRICS, after=job.start.step)
-            keeper = CheckpointManager(
+            manager = CheckpointManager(
                 self._folder.files,
                 _retention_policy(config),
                 before=lambda: self._before_checkpoint(log),
@@ -176,7 +176,7 @@ class _Run:
         save = SaveCheckpoints(
             self._track,
             capture=lambda position: self._capture(position, record, remembering),
-            keeper=keeper,
+            manager=manager,
             sum_over_ranks=lambda numbers: [
                 int(n) for n in dist.allreduce_sum([np.array(numbers, np.int64)])[0]
             ],
@@ -201,8 +201,8 @@ class _Run:
                     ]
                 )
         finally:
-            if keeper is not None:
-                keeper.close()
+            if manager is not None:
+                manager.close()
         self._export_models()
         self._say_what_was_cut(progress)
         return TrainResult(

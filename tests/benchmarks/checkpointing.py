@@ -29,14 +29,14 @@ NUM_INTERVALS = 6
 
 
 def save(
-    model: keras.Model, keeper: CheckpointManager, step: int, memory: state.HostMemory
+    model: keras.Model, manager: CheckpointManager, step: int, memory: state.HostMemory
 ) -> float:
     """Seconds that the training thread pays."""
-    keeper.wait(600)
+    manager.wait(600)
     began = time.perf_counter()
     metric_states = [np.asarray(v) for v in model.metrics_variables]
     checkpoint = state.capture(model, metric_states, Position(step=step), {}, memory)
-    keeper.keep(checkpoint, {})
+    manager.save(checkpoint, {})
     return time.perf_counter() - began
 
 
@@ -44,12 +44,12 @@ def measure_tweet_model(folder: Path) -> None:
     model = models.compact_view(models.build("tweet_pair"))
     model.compile(keras.optimizers.RMSprop(), "binary_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
-    keeper = CheckpointManager(
+    manager = CheckpointManager(
         LocalFolder(folder), RetentionPolicy(newest=2), before=lambda: None, start=0
     )
     memory = state.HostMemory()
-    paid = [save(model, keeper, step, memory) * 1000 for step in range(1, 31)]
-    keeper.close()
+    paid = [save(model, manager, step, memory) * 1000 for step in range(1, 31)]
+    manager.close()
     print(
         f"tweet model: a save costs the training thread {statistics.median(paid):.1f} ms "
         f"(most {max(paid):.1f} ms), of 30"
@@ -82,7 +82,7 @@ class LargeTraining:
         self.model.train_on_batch(self._x, self._y)
         self.step += 1
 
-    def run(self, num_steps: int, keeper: CheckpointManager | None) -> tuple[float, float, float]:
+    def run(self, num_steps: int, manager: CheckpointManager | None) -> tuple[float, float, float]:
         """Wall and CPU seconds of `num_steps`, and what the thread paid for a save after the first.
 
         The interval is long enough for the writing to end within it.
@@ -90,26 +90,26 @@ class LargeTraining:
         began, cpu, paid = time.perf_counter(), time.process_time(), 0.0
         for number in range(num_steps):
             self.train_step()
-            if number == 0 and keeper is not None:
-                paid = save(self.model, keeper, self.step, self.memory)
+            if number == 0 and manager is not None:
+                paid = save(self.model, manager, self.step, self.memory)
         seconds = time.perf_counter() - began, time.process_time() - cpu
-        if keeper is not None and keeper.is_busy:
+        if manager is not None and manager.is_busy:
             print("  (writing took longer than the interval)")
-            keeper.wait(600)
+            manager.wait(600)
         return *seconds, paid
 
 
 def measure_large_model(folder: Path) -> None:
     training = LargeTraining()
     megabytes = sum(v.value.numpy().nbytes for v in training.model.weights) / 1e6
-    keeper = CheckpointManager(
+    manager = CheckpointManager(
         LocalFolder(folder), RetentionPolicy(newest=2), before=lambda: None, start=0
     )
     alone = []
     for _ in range(5):
         cpu = time.process_time()
-        save(training.model, keeper, training.step, training.memory)
-        keeper.wait(600)
+        save(training.model, manager, training.step, training.memory)
+        manager.wait(600)
         alone.append(time.process_time() - cpu)
     seconds, num_cores = statistics.median(alone), len(os.sched_getaffinity(0))
     print(
@@ -124,7 +124,7 @@ def measure_large_model(folder: Path) -> None:
     print(f"intervals of {num_steps} steps, with one save:")
     wall_shares, cpu_shares = [], []
     for number in range(NUM_INTERVALS):
-        turns = [None, keeper] if number % 2 == 0 else [keeper, None]
+        turns = [None, manager] if number % 2 == 0 else [manager, None]
         figures = {turn is not None: training.run(num_steps, turn) for turn in turns}
         (wall, cpu, _), (wall_saved, cpu_saved, paid) = figures[False], figures[True]
         wall_shares.append(wall_saved / wall - 1)
@@ -133,7 +133,7 @@ def measure_large_model(folder: Path) -> None:
             f"  {wall:.2f} s without, {wall_saved:.2f} s with a save ({wall_shares[-1]:+.1%}; CPU "
             f"time {cpu_shares[-1]:+.1%}); the thread paid {paid * 1000:.0f} ms"
         )
-    keeper.close()
+    manager.close()
     print(
         f"share of the wall time: median {statistics.median(wall_shares):+.1%} (aim: under 5 %); "
         f"of the CPU time: {statistics.median(cpu_shares):+.1%}"

@@ -9,7 +9,9 @@ from collections.abc import Callable
 class BackgroundWriter:
     """Does one piece of work at a time in a thread of its own.
 
-    A process that ends does not wait for the thread: `wait` does.
+    A process that ends does not wait for the thread: `wait` does. This is why it is no
+    ThreadPoolExecutor: at the end of the process the interpreter joins the threads of all executors
+    without a limit, and a run that fails would hang with the storage that made it fail.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     Args:
         track: The run's position.
         capture: Makes a checkpoint.
-        keeper: Writes it, on rank zero; None on the others.
+        manager: Writes it, on rank zero; None on the others.
         sum_over_ranks: Adds numbers over all ranks; every rank must call it.
         agree: Raises on all ranks when one gives it an error.
         stop: Whether this rank was asked to stop.
@@ -41,7 +41,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         track: PositionTracker,
         *,
         capture: Capture,
-        keeper: CheckpointManager | None,
+        manager: CheckpointManager | None,
         sum_over_ranks: Callable[[Sequence[int]], Sequence[int]],
         agree: Callable[[BaseException | None], None],
         stop: StopRequest,
@@ -52,7 +52,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         super().__init__()
         self._track = track
         self._capture = capture
-        self._keeper = keeper
+        self._manager = manager
         self._sum_over_ranks = sum_over_ranks
         self._agree = agree
         self._stop = stop
@@ -65,7 +65,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves if it is time; the last step of an epoch is left to the end of the epoch."""
         position = self._track.position
-        error = self._keeper.take_error() if self._keeper else None
+        error = self._manager.take_error() if self._manager else None
         failed, due, stopped = self._sum_over_ranks(
             [error is not None, self._is_due(position), self._stop.is_set]
         )
@@ -95,7 +95,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         by_steps = self._every > 0 and position.step % self._every == 0
         by_time = 0 < self._seconds <= self._clock() - self._saved_at
         self._is_wanted |= by_steps or by_time
-        return self._is_wanted and self._keeper is not None and not self._keeper.is_busy
+        return self._is_wanted and self._manager is not None and not self._manager.is_busy
 
     def _save(self, position: Position, metrics: dict[str, float]) -> None:
         self._finish()  # What is being written lies in the memory that is copied to now.
@@ -104,8 +104,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         error: BaseException | None = None
         try:
             checkpoint = self._capture(position)
-            if self._keeper is not None and checkpoint is not None:
-                self._keeper.keep(checkpoint, metrics)
+            if self._manager is not None and checkpoint is not None:
+                self._manager.save(checkpoint, metrics)
         except Exception as e:  # Whatever it is, the other ranks must learn of it.
             error = e
         self._agree(error)
@@ -117,10 +117,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
         long would end the run.
         """
         while True:
-            is_busy = self._keeper is not None and not self._keeper.wait(_SECONDS_BETWEEN_LOOKS)
+            is_busy = self._manager is not None and not self._manager.wait(_SECONDS_BETWEEN_LOOKS)
             if self._sum_over_ranks([is_busy]) == [0]:
                 break
-        self._agree(self._keeper.take_error() if self._keeper else None)
+        self._agree(self._manager.take_error() if self._manager else None)
 
     def _leave(self, position: Position) -> None:
         self._finish()

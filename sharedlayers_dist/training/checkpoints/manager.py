@@ -38,17 +38,17 @@ class CheckpointManager:
 
     Args:
         run: The run folder.
-        rule: Which checkpoints stay.
+        policy: Which checkpoints stay.
         before: Called in the background before each is written (to bring the metrics to disk).
         start: The step that the run goes on from. Checkpoints of later steps were passed over for
             it as damaged; they count for nothing and go when the next one has been written.
     """
 
     def __init__(
-        self, run: Folder, rule: RetentionPolicy, *, before: Callable[[], None], start: int
+        self, run: Folder, policy: RetentionPolicy, *, before: Callable[[], None], start: int
     ) -> None:
         self._run = run
-        self._rule = rule
+        self._policy = policy
         self._before = before
         self._writer = BackgroundWriter()
         self._metrics = {step: m for step, m in read_metrics(run).items() if step <= start}
@@ -58,7 +58,7 @@ class CheckpointManager:
         """Whether a checkpoint is being written."""
         return self._writer.is_busy
 
-    def keep(self, checkpoint: Checkpoint, metrics: dict[str, float]) -> None:
+    def save(self, checkpoint: Checkpoint, metrics: dict[str, float]) -> None:
         """Begins to write `checkpoint`; the one before must have been written (`wait`).
 
         Args:
@@ -95,7 +95,7 @@ class CheckpointManager:
 
     def _clear(self) -> None:
         """Removes what need not stay, and what an interrupted writing or removing has left."""
-        for step in select_obsolete(self._metrics, self._rule):
+        for step in select_obsolete(self._metrics, self._policy):
             del self._metrics[step]
         for name in list_checkpoints(self._run):
             if step_of_name(name) not in self._metrics:

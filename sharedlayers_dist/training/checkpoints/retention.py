@@ -25,28 +25,28 @@ class RetentionPolicy:
 
 
 def select_obsolete(
-    checkpoints: Mapping[int, Mapping[str, float]], rule: RetentionPolicy
+    checkpoints: Mapping[int, Mapping[str, float]], policy: RetentionPolicy
 ) -> list[int]:
     """Steps of the checkpoints that need not stay.
 
     Args:
         checkpoints: The metrics of each finished checkpoint, by its step.
-        rule: Which stay. A checkpoint whose metrics lack `monitor`, or have NaN for it, is none of
-            the best.
+        policy: Which stay. A checkpoint whose metrics lack `monitor`, or have NaN for it, is none
+            of the best.
     """
     steps = sorted(checkpoints)
-    stay = set(steps[-rule.newest :])
-    stay |= set(best_steps(checkpoints, rule)[: rule.best])
-    if rule.every:
-        stay |= {step for step in steps if step % rule.every == 0}
+    stay = set(steps[-policy.newest :])
+    stay |= set(best_steps(checkpoints, policy)[: policy.best])
+    if policy.every:
+        stay |= {step for step in steps if step % policy.every == 0}
     return [step for step in steps if step not in stay]
 
 
 def best_steps(
-    checkpoints: Mapping[int, Mapping[str, float]], rule: RetentionPolicy
+    checkpoints: Mapping[int, Mapping[str, float]], policy: RetentionPolicy
 ) -> Sequence[int]:
     """Steps of the checkpoints that have the metric, best first; of equals the earlier first."""
-    sign = 1 if rule.mode == "min" else -1
-    values = {step: checkpoints[step].get(rule.monitor, math.nan) for step in sorted(checkpoints)}
+    sign = 1 if policy.mode == "min" else -1
+    values = {step: checkpoints[step].get(policy.monitor, math.nan) for step in sorted(checkpoints)}
     with_metric = [step for step, value in values.items() if not math.isnan(value)]
     return sorted(with_metric, key=lambda step: sign * values[step])

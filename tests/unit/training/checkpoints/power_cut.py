@@ -22,7 +22,7 @@ from tests.unit.training.checkpoints.samples import make_checkpoint
 DIED = 9
 NUM_STEPS = 4
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
-RULE = RetentionPolicy(newest=2)
+POLICY = RetentionPolicy(newest=2)
 
 
 class Power:
@@ -76,12 +76,12 @@ class Power:
 
 def write(run: LocalFolder, tell: Callable[[str, int], None]) -> None:
     """What rank zero does to a run folder."""
-    keeper = CheckpointManager(run, RULE, before=lambda: run.flush("metrics.jsonl"), start=0)
+    manager = CheckpointManager(run, POLICY, before=lambda: run.flush("metrics.jsonl"), start=0)
     run.write("config.json", b"{}")
     for step in range(1, NUM_STEPS + 1):
         run.append("metrics.jsonl", json.dumps({"step": step}).encode() + b"\n")
         # In this thread: what is told must have happened.
-        keeper._write(make_checkpoint(step), {})
+        manager._write(make_checkpoint(step), {})
         tell("step", step)
     for version in (1, 2):
         run.write("model.keras", bytes([version]) * 1000)

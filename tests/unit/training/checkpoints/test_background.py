@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -43,3 +45,13 @@ def test_an_error_is_handed_on_once():
     writer.start(lambda: None)
     assert writer.wait(30)
     assert writer.take_error() is None
+
+
+def test_a_process_that_ends_does_not_wait_for_storage_that_hangs():
+    """As that of a run that fails, with its last checkpoint under way."""
+    code = (
+        "import time\n"
+        "from sharedlayers_dist.training.checkpoints.background import BackgroundWriter\n"
+        "BackgroundWriter().start(lambda: time.sleep(600))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

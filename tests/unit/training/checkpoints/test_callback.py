@@ -39,13 +39,13 @@ class Run:
         self.stop = StopRequest()
         self.track = PositionTracker(Position(), steps_per_epoch=STEPS_PER_EPOCH, epochs=3)
         self.track.set_model(type("Model", (), {"stop_training": False})())
-        self.keeper = CheckpointManager(
+        self.manager = CheckpointManager(
             self.files, RetentionPolicy(newest=newest), before=before, start=0
         )
         self.save = SaveCheckpoints(
             self.track,
             capture=lambda position: make_checkpoint(position.step),
-            keeper=self.keeper,
+            manager=self.manager,
             sum_over_ranks=list,
             agree=raise_it,
             stop=self.stop,
@@ -65,7 +65,7 @@ class Run:
         self.track.on_train_batch_end(batch)
         self.save.on_train_batch_end(batch)
         if wait:
-            assert self.keeper.wait(30)
+            assert self.manager.wait(30)
 
     @property
     def saved(self):
@@ -101,10 +101,10 @@ def test_a_checkpoint_is_put_off_while_another_is_written(tmp_path):
     run.track.on_epoch_begin(0)
     for batch in range(7):
         run.step(batch, wait=False)
-    assert run.keeper.is_busy  # With that of step 2; those of 4 and 6 were put off.
+    assert run.manager.is_busy  # With that of step 2; those of 4 and 6 were put off.
     assert run.saved == []
     may_go_on.set()
-    assert run.keeper.wait(30)
+    assert run.manager.wait(30)
     run.step(7)
     assert run.saved == [2, 8]
     run.step(8)
@@ -198,25 +198,25 @@ def test_a_run_that_is_asked_to_stop_in_the_last_step_of_an_epoch_ends_the_epoch
     assert read_metrics(run.files) == {10: {"loss": 1.0}}
 
 
-def keep(run, steps, *, start, newest=2):
+def save_steps(run, steps, *, start, newest=2):
     """Another process goes on from step `start`."""
-    keeper = CheckpointManager(
+    manager = CheckpointManager(
         run, RetentionPolicy(newest=newest), before=lambda: None, start=start
     )
     for step in steps:
-        keeper.keep(make_checkpoint(step), {})
-        assert keeper.wait(30)
-        raise_it(keeper.take_error())
+        manager.save(make_checkpoint(step), {})
+        assert manager.wait(30)
+        raise_it(manager.take_error())
 
 
 def test_checkpoints_that_were_passed_over_do_not_push_out_good_ones(tmp_path):
     """The manifest of step 8 is good, its tensors are not; the run goes on from step 4."""
     run = LocalFolder(tmp_path)
-    keep(run, [2, 4, 8], start=0, newest=9)
+    save_steps(run, [2, 4, 8], start=0, newest=9)
     (tmp_path / "checkpoints" / "step-00000008" / "tensors.safetensors").write_bytes(b"")
     with pytest.warns(UserWarning, match="step-00000008"):
         assert read_newest_checkpoint(run).step == 4
-    keep(run, [5], start=4, newest=1)
+    save_steps(run, [5], start=4, newest=1)
     assert list_checkpoints(run) == ["step-00000005"]
     assert_is_whole(read_checkpoint(run, "step-00000005"))
 
@@ -224,8 +224,8 @@ def test_checkpoints_that_were_passed_over_do_not_push_out_good_ones(tmp_path):
 def test_unfinished_checkpoints_go_with_the_next_one_that_is_written(tmp_path):
     """As an object store shows them: some files, and no manifest."""
     run = LocalFolder(tmp_path)
-    keep(run, [2, 4], start=0)
+    save_steps(run, [2, 4], start=0)
     run.write("checkpoints/step-00000003/state.json", b"{}")
     run.write("checkpoints/step-00000006/tensors.safetensors", b"")
-    keep(run, [5], start=4)
+    save_steps(run, [5], start=4)
     assert list_checkpoints(run) == ["step-00000004", "step-00000005"]

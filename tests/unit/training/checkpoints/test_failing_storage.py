@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.training.checkpoints.files import (
     DamagedCheckpointError,
@@ -38,14 +39,14 @@ def write_two(folder: Path) -> LocalFolder:
     return run
 
 
-def keep(run, step, *, start, newest=2):
+def save_step(run, step, *, start, newest=2):
     """Writes one checkpoint as a run does; returns what that failed with."""
-    keeper = CheckpointManager(
+    manager = CheckpointManager(
         run, RetentionPolicy(newest=newest), before=lambda: None, start=start
     )
-    keeper.keep(make_checkpoint(step), {})
-    assert keeper.wait(120)
-    return keeper.take_error()
+    manager.save(make_checkpoint(step), {})
+    assert manager.wait(120)
+    return manager.take_error()
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -106,7 +107,7 @@ def test_a_file_that_may_not_grow_leaves_the_older_checkpoints(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        error = keep(run, 3, start=2)
+        error = save_step(run, 3, start=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert isinstance(error, CheckpointWriteError)
@@ -116,7 +117,7 @@ def test_a_file_that_may_not_grow_leaves_the_older_checkpoints(tmp_path):
         "step-00000002",
     ]
     assert_still_good(run)
-    assert keep(run, 3, start=2) is None
+    assert save_step(run, 3, start=2) is None
     assert_still_good(run, 3)
 
 
@@ -138,7 +139,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(small_disk):
         while file.write(b"x" * 4096) == 4096:  # The last write that fits is cut short ...
             if os.statvfs(small_disk).f_bavail == 0:  # ... unless it fits exactly.
                 break
-    error = keep(run, 3, start=2)
+    error = save_step(run, 3, start=2)
     assert isinstance(error, CheckpointWriteError)
     assert "No space left on device" in str(error)
     assert list_checkpoints(run) == ["step-00000001", "step-00000002"]
@@ -147,7 +148,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(small_disk):
         run.write("model.keras", b"x" * 10_000)
     assert not list(small_disk.rglob(".*"))
     (small_disk / "filler").unlink()
-    assert keep(run, 3, start=2) is None
+    assert save_step(run, 3, start=2) is None
     assert_still_good(run, 3)
 
 
@@ -167,7 +168,7 @@ def test_a_store_that_is_cut_off_between_two_requests(object_store, stride):
         passed = iter(range(num_requests))
         with Way(object_store, may_pass=lambda line: next(passed, None) is not None) as way:
             try:
-                error = keep(open_folder(make_uri(uri, way.address)), 3, start=2)
+                error = save_step(open_folder(make_uri(uri, way.address)), 3, start=2)
             except OSError as e:  # Cut before the first checkpoint was asked for.
                 error = e
             was_cut = way.is_cut
@@ -176,7 +177,7 @@ def test_a_store_that_is_cut_off_between_two_requests(object_store, stride):
         assert newest is not None
         assert newest.step in ((2, 3) if was_cut else (3,))
         assert_is_whole(newest)
-        assert keep(straight, 4, start=newest.step) is None
+        assert save_step(straight, 4, start=newest.step) is None
         kept = [f"step-{newest.step:08d}", "step-00000004"]
         assert list_checkpoints(straight) == kept, num_requests
         assert_is_whole(read_checkpoint(straight, "step-00000004"))
@@ -188,6 +189,25 @@ def test_a_store_that_is_cut_off_between_two_requests(object_store, stride):
         was_cut = list(pool.map(write_with_cut, range(0, 60, stride)))
     assert was_cut == sorted(was_cut, reverse=True)
     assert 1 < sum(was_cut) < len(was_cut)
+
+
+def test_a_first_checkpoint_that_a_store_has_in_part_is_none_and_a_damaged_one_is_refused(
+    object_store,
+):
+    make_bucket("parts", object_store)
+    run = open_folder(make_uri("parts/run", object_store))
+    with Way(object_store, may_pass=lambda line: b"state.json" not in line) as way:
+        cut = open_folder(make_uri("parts/run", way.address))
+        with pytest.raises(OSError, match="parts"):
+            write_checkpoint(cut, make_checkpoint(1), {})
+    assert run.names("checkpoints/step-00000001") == ["tensors.safetensors"]
+    with pytest.warns(UserWarning, match="step-00000001 was not finished"):
+        assert read_newest_checkpoint(run) is None
+    write_checkpoint(run, make_checkpoint(2), {})
+    assert_still_good(run, 2)
+    run.remove("checkpoints/step-00000002/manifest.json")
+    with pytest.raises(UserError, match=r"step-00000002/manifest.json.*step-00000001 was not fin"):
+        read_newest_checkpoint(run)
 
 
 def test_a_store_that_cannot_be_asked_is_not_taken_for_an_empty_one(object_store):
@@ -208,11 +228,11 @@ def test_a_slow_store_does_not_hold_up_the_training(object_store):
     may_answer.set()
     with Way(object_store, may_pass=lambda line: may_answer.wait(60), seconds=0.05) as way:
         run = open_folder(make_uri("slow/run", way.address))
-        keeper = CheckpointManager(run, RetentionPolicy(newest=2), before=lambda: None, start=0)
+        manager = CheckpointManager(run, RetentionPolicy(newest=2), before=lambda: None, start=0)
         may_answer.clear()
-        keeper.keep(make_checkpoint(1), {})
-        assert keeper.is_busy
+        manager.save(make_checkpoint(1), {})
+        assert manager.is_busy
         may_answer.set()
-        assert keeper.wait(60)
-        assert keeper.take_error() is None
+        assert manager.wait(60)
+        assert manager.take_error() is None
         assert_still_good(run, 1)

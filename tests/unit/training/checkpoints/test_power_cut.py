@@ -12,7 +12,7 @@ from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_newest_checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from tests.distributed.launcher import REPOSITORY
-from tests.unit.training.checkpoints.power_cut import NUM_STEPS, RULE
+from tests.unit.training.checkpoints.power_cut import NUM_STEPS, POLICY
 from tests.unit.training.checkpoints.samples import assert_is_whole, make_checkpoint
 
 FEWEST_CUTS = 60
@@ -68,11 +68,11 @@ def test_the_next_run_cleans_up_and_goes_on(cuts):
         run.clean("checkpoints")
         newest = read_newest_checkpoint(run)
         start = newest.step if newest is not None else 0
-        keeper = CheckpointManager(run, RULE, before=lambda: None, start=start)
+        manager = CheckpointManager(run, POLICY, before=lambda: None, start=start)
         for step in range(start + 1, NUM_STEPS + 2):
-            keeper.keep(make_checkpoint(step), {})
-            assert keeper.wait(60)
-            assert keeper.take_error() is None
+            manager.save(make_checkpoint(step), {})
+            assert manager.wait(60)
+            assert manager.take_error() is None
         assert list_checkpoints(run) == ["step-00000004", "step-00000005"], cut
         assert not list(folder.rglob(".*")), cut
         assert len(list((folder / "checkpoints").rglob("*"))) == 2 * (1 + 3), cut

@@ -16,7 +16,7 @@ def losses(**steps):
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "rule", "stay"),
+    ("checkpoints", "policy", "stay"),
     [
         # The newest.
         ({}, {"newest": 1}, []),
@@ -43,8 +43,8 @@ def losses(**steps):
         (losses(s1=1, s2=5, s3=5, s4=5), {"newest": 1, "best": 1, "every": 2}, [1, 2, 4]),
     ],
 )
-def test_which_checkpoints_stay(checkpoints, rule, stay):
-    gone = select_obsolete(checkpoints, RetentionPolicy(**rule))
+def test_which_checkpoints_stay(checkpoints, policy, stay):
+    gone = select_obsolete(checkpoints, RetentionPolicy(**policy))
     assert sorted(set(checkpoints) - set(gone)) == stay
     assert set(gone) <= set(checkpoints)
 
