@@ -22,6 +22,7 @@ setup(
         "keras>=3.15",
         "numpy>=1.26,<2.5",
         "pyarrow>=15",
+        "ml_dtypes>=0.5",
         "safetensors>=0.5",
         "cyclopts>=4",
         "tensorboard>=2.19",

@@ -237,6 +237,9 @@ def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
         if len(schema.get_all_field_indices(column)) != 1:
             hint = suggest_column(name, column, schema.names)
             raise UserError(f"{name} needs one column named {column!r}. {columns}{hint}")
+    for column in ("label", "weight", "group_a", "group_b"):
+        if len(schema.get_all_field_indices(column)) > 1:
+            raise UserError(f"{name} must have at most one column named {column!r}. {columns}")
     a, b = (schema.field(column).type for column in "ab")
     for column, item in (("a", a), ("b", b)):
         if kind_of(item) is None:

@@ -9,7 +9,7 @@ others have come once. What an epoch takes is then shuffled and read as one data
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,6 +106,7 @@ class DatasetMixture:
             raise UserError(f"Weights must be positive. Received: weights={self.weights}.")
         if self.num_rows < 1:
             raise UserError(f"An epoch needs a pair. Received: num_rows={self.num_rows}.")
+        _require_different(self.parts)
         first = self.parts[0]
         for part in self.parts[1:]:
             for fact in ("kind", "item_shape", "item_dtype"):
@@ -197,7 +198,23 @@ class DatasetMixture:
         )
 
 
-def index_mixture(weights: Mapping[str, float], num_rows: int | None = None) -> DatasetMixture:
+def _require_different(parts: Sequence[DatasetIndex]) -> None:
+    """Raises UserError if a file is in two datasets, however their URIs are spelled."""
+    part_of_file: dict[str, DatasetIndex] = {}
+    for part in parts:
+        for file in part.files:
+            other = part_of_file.setdefault(file.path, part)
+            if other is not part:
+                raise UserError(
+                    "A mixture takes each dataset once. Received: "
+                    f"{hide_secrets(part.uri)} and {hide_secrets(other.uri)}, which both hold "
+                    f"{file.path}. Give one of them, with the weight of both."
+                )
+
+
+def index_mixture(
+    weights: Mapping[str, float] | Sequence[tuple[str, float]], num_rows: int | None = None
+) -> DatasetMixture:
     """Reads the footers of several datasets to be read as one.
 
     Args:
@@ -208,9 +225,10 @@ def index_mixture(weights: Mapping[str, float], num_rows: int | None = None) -> 
         UserError: for a dataset that cannot be used, datasets whose items differ, or a weight
             that is not positive.
     """
-    parts = tuple(index_dataset(uri) for uri in weights)
+    items = tuple(weights.items() if isinstance(weights, Mapping) else weights)
+    parts = tuple(index_dataset(uri) for uri, _ in items)
     return DatasetMixture(
         parts=parts,
-        weights=tuple(weights.values()),
+        weights=tuple(share for _, share in items),
         num_rows=sum(part.num_rows for part in parts) if num_rows is None else num_rows,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -26,16 +27,20 @@ _REBUILD = "Build Horovod again with `launch/setup.sh`, or as docs/keras3-horovo
 _world: World | None = None
 _horovod: ModuleType | None = None
 _stall_watch: StallWatch | None = None
+_chosen: dict[str, Any] = {}
+"""What the call of `init` that joined the run was told."""
 
 
 def init(
     *,
     require_gpu: bool = False,
     require_nccl: bool = False,
-    stall_limit_seconds: int = STALL_LIMIT_SECONDS,
+    stall_limit_seconds: int | None = None,
     process_sets: Any = None,
 ) -> World:
-    """Joins the run that a launcher started; call it once, before anything uses a GPU.
+    """Joins the run that a launcher started; call it before anything uses a GPU.
+
+    Called again it returns the same place, after it has checked what this call asks for.
 
     Without a launcher, or with one rank, this is a single process, Horovod need not be installed,
     and everything else in this package does nothing.
@@ -46,7 +51,8 @@ def init(
         require_gpu: Whether a rank without a GPU is an error.
         require_nccl: Whether a Horovod that cannot reduce over NCCL is an error.
         stall_limit_seconds: How long a step, or a callback that compares or adds up, waits for a
-            rank that does not come before all ranks get an error. The environment's
+            rank that does not come before all ranks get an error; None for 100, or for what the
+            first call chose. The environment's
             `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` wins over it; 0 there means for ever. It must be
             longer than anything that one rank does alone while the others wait, such as writing a
             checkpoint.
@@ -56,18 +62,25 @@ def init(
         This process's place among all.
 
     Raises:
-        UserError: if `stall_limit_seconds` is less than 2; on all processes, if Horovod joins
-            another number of them than were started.
+        UserError: if `stall_limit_seconds` is less than 2, or another call chose other values; on
+            all processes, if Horovod joins another number of them than were started.
         RuntimeError: if Horovod or something asked for is missing; the message names it.
     """
-    global _world, _horovod, _stall_watch
-    if _world is not None:
-        return _world
-    if stall_limit_seconds < 2:
+    global _world, _horovod, _stall_watch, _chosen
+    if stall_limit_seconds is not None and stall_limit_seconds < 2:
         raise UserError(
             "`stall_limit_seconds` must be at least 2. Received: "
             f"stall_limit_seconds={stall_limit_seconds}."
         )
+    asked = {"stall_limit_seconds": stall_limit_seconds, "process_sets": process_sets}
+    if _world is not None:
+        if _world.size > 1:
+            _require_same_choices(asked)
+        if require_gpu:
+            _require_gpu(tf.config.list_physical_devices("GPU"))
+        if require_nccl and _horovod is not None:
+            _require_nccl(_horovod)
+        return _world
     launch = Launch.detect()
     if launch.size == 1:
         if require_gpu:
@@ -76,11 +89,9 @@ def init(
         return _world
     horovod = import_horovod()
     _require_own_name()
-    if require_nccl and not horovod.nccl_built():
-        raise RuntimeError(
-            "NCCL was asked for, but this Horovod was built without it. Received: "
-            "require_nccl=True. Build it with `launch/setup.sh --gpu`."
-        )
+    if require_nccl:
+        _require_nccl(horovod)
+    stall_limit_seconds = stall_limit_seconds or STALL_LIMIT_SECONDS
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, stall_limit_seconds // 2)))
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_limit_seconds))
     limit = int(os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"])
@@ -93,7 +104,7 @@ def init(
         local_size=horovod.local_size(),
     )
     _pin_gpu(world, require_gpu)
-    _world, _horovod = world, horovod
+    _world, _horovod, _chosen = world, horovod, asked | {"stall_limit_seconds": stall_limit_seconds}
     if limit > 0:
         _stall_watch = StallWatch(limit, horovod.shutdown)
     return world
@@ -101,12 +112,12 @@ def init(
 
 def shutdown() -> None:
     """Leaves the run; `init` may join another one afterwards."""
-    global _world, _horovod, _stall_watch
+    global _world, _horovod, _stall_watch, _chosen
     if _stall_watch is not None:
         _stall_watch.close()
     if _horovod is not None:
         _horovod.shutdown()
-    _world, _horovod, _stall_watch = None, None, None
+    _world, _horovod, _stall_watch, _chosen = None, None, None, {}
 
 
 def world() -> World:
@@ -281,6 +292,26 @@ def _pin_gpu(world: World, require_gpu: bool) -> None:
             "A rank's GPU must be chosen before TensorFlow uses any. Call "
             "`sharedlayers_dist.dist.init()` before anything that makes a tensor."
         ) from e
+
+
+def _require_same_choices(asked: Mapping[str, Any]) -> None:
+    """Raises UserError if a later call of `init` asks for what the first did not choose."""
+    for name, value in asked.items():
+        if value is not None and value != _chosen[name]:
+            raise UserError(
+                f"`{name}` is chosen by the first call of init(), which has joined the run. "
+                f"Received: {name}={value!r}, after {name}={_chosen[name]!r}. Give it in the first "
+                "call."
+            )
+
+
+def _require_nccl(horovod: ModuleType) -> None:
+    """Raises RuntimeError if Horovod cannot reduce over NCCL."""
+    if not horovod.nccl_built():
+        raise RuntimeError(
+            "NCCL was asked for, but this Horovod was built without it. Received: "
+            "require_nccl=True. Build it with `launch/setup.sh --gpu`."
+        )
 
 
 def _require_gpu(gpus: list[Any]) -> None:

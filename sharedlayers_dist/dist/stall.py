@@ -79,8 +79,10 @@ class StallWatch:
         return (
             "A rank did not come where the others wait for it. Received: "
             f"{self._limit:g} seconds of waiting. Look at the output of the other ranks for one "
-            "that hangs, or that has fewer steps than the others. If what one rank does alone "
-            "may take longer, raise init(stall_limit_seconds=...)."
+            "that hangs, that has fewer steps than the others, or that a callback has ended alone "
+            "(EarlyStopping, TerminateOnNaN, one of your own that sets stop_training: use "
+            "dist.AgreedEarlyStopping, or decide on rank zero and tell the others). If what one "
+            "rank does alone may take longer, raise init(stall_limit_seconds=...)."
         )
 
     def _look(self) -> None:

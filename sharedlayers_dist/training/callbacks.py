@@ -116,12 +116,20 @@ class ContinuousCallbackList(keras.callbacks.CallbackList):
         callbacks: Called in their order.
         model: The model that is trained.
         epochs: Epochs of the whole training.
+        steps: Steps of a whole epoch, the same on all ranks.
     """
 
     def __init__(
-        self, callbacks: Sequence[keras.callbacks.Callback], *, model: keras.Model, epochs: int
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        *,
+        model: keras.Model,
+        epochs: int,
+        steps: int,
     ) -> None:
-        super().__init__(list(callbacks), add_history=True, model=model, epochs=epochs, verbose=0)
+        super().__init__(
+            list(callbacks), add_history=True, model=model, epochs=epochs, steps=steps, verbose=0
+        )
         self._has_begun = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

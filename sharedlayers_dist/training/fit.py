@@ -266,7 +266,9 @@ class _Run:
         """
         start, last = self._job.start, self._config.epochs
         ends = [start.epoch + 1, last] if start.step_of_epoch else [last]
-        several = ContinuousCallbackList(callbacks, model=self._view, epochs=last)
+        several = ContinuousCallbackList(
+            callbacks, model=self._view, epochs=last, steps=self._reader.steps_per_epoch
+        )
         first = start.epoch
         for end in ends:
             self._track.epoch_begins(first)

@@ -52,7 +52,7 @@ def open_source(config: TrainConfig) -> Source:
             on_bad_row=config.on_bad_row,
         )
     if config.mix:
-        return index_mixture({config.pairs: 1.0} | dict(map(_parse_part, config.mix)))
+        return index_mixture([(config.pairs, 1.0), *map(_parse_part, config.mix)])
     return index_dataset(config.pairs)
 
 

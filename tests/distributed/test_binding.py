@@ -15,7 +15,9 @@ from tests.distributed.environments import without_packages
 from tests.distributed.launcher import REPOSITORY, run_ranks
 from tests.distributed.workers.cases import cases_of
 
-MODULES = [f"tests.distributed.workers.{name}" for name in ("fitting", "watching", "wrapping")]
+MODULES = [
+    f"tests.distributed.workers.{name}" for name in ("entering", "fitting", "watching", "wrapping")
+]
 ZOO = "tests.distributed.workers.zoo"
 NAMES = [name for module in MODULES for name in cases_of(import_module(module))]
 ZOO_NAMES = list(cases_of(import_module(ZOO)))

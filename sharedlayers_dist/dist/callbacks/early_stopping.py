@@ -1,4 +1,4 @@
-"""Callbacks that decide by a monitored value: rank zero's value decides for all ranks."""
+"""Callbacks that decide by a monitored value: one rank's value decides for all ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.dist import runtime
-from sharedlayers_dist.dist.collectives import broadcast_object
+from sharedlayers_dist.dist.collectives import allgather_object
 
 
 class _Agreed:
@@ -16,10 +16,11 @@ class _Agreed:
     monitor: str
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Decides by rank zero's value, which replaces the rank's own in the logs."""
+        """Decides by the value of the lowest rank that has one; it is in all ranks' logs then."""
         logs = {} if logs is None else logs
         with runtime.watch_exchange():
-            value = broadcast_object(logs.get(self.monitor))
+            values = allgather_object(logs.get(self.monitor))
+        value = next((value for value in values if value is not None), None)
         if value is None:
             logs.pop(self.monitor, None)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from sharedlayers_dist.dist.collectives import (
 )
 from sharedlayers_dist.errors import CollectiveUserError, UserError
 
+_OF_BATCH = "_sharedlayers_dist_of_batch"
 States = list[np.ndarray]
 """The values of all variables of a model's metrics."""
 
@@ -42,7 +44,11 @@ class ExactMetrics(keras.callbacks.Callback):
     rank it does nothing.
 
     All metrics of Keras keep sums. A metric class of one's own must say so, by a class attribute
-    `additive = True`, unless it is `MeanMetricWrapper` or `Mean` with another name.
+    `additive = True`, unless it is `MeanMetricWrapper` or `Mean` with another name. A function that
+    gives one number for a whole batch (a precision, say) has a mean over batches, which depends on
+    how they are cut: it is refused.
+
+    A rank without any batch, whose share of the data is empty, adds nothing and logs the same.
 
     Raises:
         UserError: on every rank at the end of an epoch, if a metric's states cannot be added, or
@@ -53,6 +59,9 @@ class ExactMetrics(keras.callbacks.Callback):
         super().__init__()
         self._is_training = False
         self._train_states: States | None = None
+        self._num_test_batches = 0
+        if runtime.size() > 1:
+            _note_functions_of_batches()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Notes that evaluations until the end of training are validations."""
@@ -64,11 +73,20 @@ class ExactMetrics(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Keeps the states of training: validation resets the same metrics for itself."""
+        self._num_test_batches = 0
         if self._is_training and runtime.size() > 1:
             self._train_states = _states(self.model)
 
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the batches of an evaluation."""
+        self._num_test_batches += 1
+
     def on_test_end(self, logs: Any = None) -> None:
         """Replaces the logs of an evaluation that is not part of `fit`."""
+        if self._num_test_batches == 0:
+            # Keras runs the step once to see that there is no batch, and what does not depend on
+            # the batch's contents, a count of rows, is then added all the same.
+            self.model.reset_metrics()
         if not self._is_training and runtime.size() > 1 and logs is not None:
             _replace(logs, exact_metrics(self.model))
 
@@ -77,7 +95,7 @@ class ExactMetrics(keras.callbacks.Callback):
         if runtime.size() == 1 or logs is None:
             return
         states, self._train_states = self._train_states, None
-        _require_same(is_validated=states is not None)
+        _require_validation_of_all(is_validated=states is not None)
         if states is None:
             _replace(logs, exact_metrics(self.model))
             return
@@ -86,7 +104,7 @@ class ExactMetrics(keras.callbacks.Callback):
         _replace(logs, {f"val_{name}": value for name, value in validation.items()})
 
 
-def _require_same(*, is_validated: bool) -> None:
+def _require_validation_of_all(*, is_validated: bool) -> None:
     """Raises on every rank if only some of them have validated in this epoch."""
     with runtime.watch_exchange():
         ranks = [rank for rank, flag in enumerate(allgather_object(is_validated)) if flag]
@@ -102,10 +120,12 @@ def _require_same(*, is_validated: bool) -> None:
 def _replace(logs: dict[str, Any], results: dict[str, Any]) -> None:
     """Replaces logs by results, unless a step of the user's own logs something else.
 
-    Keras takes the metrics of the model for the epoch's logs by the same rule.
+    Keras takes the metrics of the model for the epoch's logs by the same rule. A rank that saw no
+    batch has logged nothing; it goes by the others.
     """
-    if results.keys() <= logs.keys():
-        logs.update(results)
+    with runtime.watch_exchange():
+        if any(allgather_object(results.keys() <= logs.keys())):
+            logs.update(results)
 
 
 def _metrics(model: keras.Model) -> list[keras.metrics.Metric]:
@@ -150,6 +170,13 @@ def _as_plain(value: Any) -> Any:
 def _not_additive(model: keras.Model) -> UserError | None:
     """Returns an error that names the first metric whose states cannot be added."""
     for metric in _metrics(model):
+        if getattr(metric, _OF_BATCH, False):
+            return UserError(
+                "A metric must give a number for each sample, to be averaged over the samples of "
+                f"all ranks. Received: metric={metric.name!r}, a function that gives one number "
+                "for a batch. Use a keras.metrics.Metric that keeps sums (Precision, Recall, AUC), "
+                "or let the function return one number a sample."
+            )
         if metric.variables and not is_additive(metric):
             return UserError(
                 "ExactMetrics adds the states of metrics over the ranks, and must know that this "
@@ -167,3 +194,29 @@ def is_additive(metric: keras.metrics.Metric) -> bool:
     if declared is not None:
         return bool(declared)
     return type(metric).__module__.startswith("keras.src.")
+
+
+@functools.cache
+def _note_functions_of_batches() -> None:
+    """Makes a metric that is the mean of a function remember that this gives one number a batch.
+
+    Only the call itself shows it: the same function may give one number a sample for other shapes.
+    """
+    plain_update = keras.metrics.MeanMetricWrapper.update_state
+
+    def update_state(self: Any, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        function = self._fn
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            values = function(*args, **kwargs)
+            if len(getattr(values, "shape", ())) == 0:
+                object.__setattr__(self, _OF_BATCH, True)
+            return values
+
+        object.__setattr__(self, "_fn", note)
+        try:
+            return plain_update(self, y_true, y_pred, sample_weight)
+        finally:
+            object.__setattr__(self, "_fn", function)
+
+    keras.metrics.MeanMetricWrapper.update_state = update_state

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.callbacks.entry import require_same_entry
 from sharedlayers_dist.dist.collectives import (
     allgather_object,
     broadcast_arrays,
@@ -25,16 +26,21 @@ class BroadcastInitialState(keras.callbacks.Callback):
     and the metrics. A model without known shapes is built by the first batch, and gets its state
     then, still before it computes anything.
 
-    It also calls `prepare(model)`, which makes gradients the mean over all samples of all ranks.
-    With one rank it does nothing.
+    Before the first step it compares how the ranks have entered `fit`: the epoch they begin with,
+    epochs, steps, optimizer, loss. It also calls `prepare(model)`, which makes gradients the
+    mean over all samples of all ranks. With one rank it does nothing.
 
     Args:
         root: The rank whose state all get.
+
+    Raises:
+        UserError: on every rank, if the ranks have entered `fit` in different ways.
     """
 
     def __init__(self, *, root: int = 0) -> None:
         super().__init__()
         self._root = root
+        self._has_begun = False
 
     def set_model(self, model: keras.Model) -> None:
         """Prepares the model's steps; Keras calls this before it makes its training function."""
@@ -44,6 +50,7 @@ class BroadcastInitialState(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Broadcasts, or arranges it for the first step if the model is not built."""
+        self._has_begun = False
         if runtime.size() == 1:
             return
         is_built = all(layer.built for layer in self.model._flatten_layers())
@@ -53,6 +60,12 @@ class BroadcastInitialState(keras.callbacks.Callback):
         step = prepared_step(self.model)
         if step is not None:
             step.when_built = self._broadcast
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Compares the ranks before the first epoch: other callbacks may have moved one on."""
+        if runtime.size() > 1 and not self._has_begun:
+            require_same_entry(self.model, epoch, self.params)
+        self._has_begun = True
 
     def _broadcast(self) -> None:
         if not self.model.optimizer.built:

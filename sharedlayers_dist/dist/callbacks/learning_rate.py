@@ -102,11 +102,17 @@ class LearningRateWarmup(keras.callbacks.Callback):
         epochs: Epochs until the full rate is reached.
         steps_per_epoch: Steps per epoch; None to take what `fit` knows.
         initial_rate: The full rate; None for the optimizer's when training begins. It must be
-            given where training goes on from a checkpoint that was saved during the warm-up.
+            given where training goes on within the warm-up, since the optimizer then has a rate of
+            the warm-up. (A run of `sharedlayers_dist.train` knows its full rate by itself.)
 
     Raises:
         UserError: if `epochs` is not positive; when training begins, if the optimizer has a
-            schedule, or if nobody knows the steps per epoch.
+            schedule, if the steps per epoch are not known, or if training goes on within the
+            warm-up and the full rate is not known.
+
+    Example:
+        >>> from sharedlayers_dist import dist
+        >>> callbacks = [*dist.default_callbacks(), dist.LearningRateWarmup(epochs=3)]
     """
 
     def __init__(
@@ -123,11 +129,19 @@ class LearningRateWarmup(keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._initial_rate = initial_rate
         self._full_rate = 0.0
-        self._steps = 0
-        self._epoch = 0
+        self._num_steps = 0.0
+        self._step: int | None = None
+
+    def get_state(self) -> dict[str, float | int | None]:
+        """What a checkpoint keeps: the steps that lie behind, and the full rate."""
+        return {"step": self._step, "full_rate": self._full_rate}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where another process stopped, also in the middle of an epoch."""
+        self._step, self._full_rate = state["step"], state["full_rate"]
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Finds out what rate to end with, and in how many steps."""
+        """Finds out the rate to end with, and in how many steps."""
         optimizer = self.model.optimizer
         rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
         if not isinstance(rate, keras.Variable):
@@ -137,23 +151,33 @@ class LearningRateWarmup(keras.callbacks.Callback):
                 "CosineDecay(..., warmup_target=..., warmup_steps=...)."
             )
         self._full_rate = float(rate) if self._initial_rate is None else self._initial_rate
-        self._steps = self._steps_per_epoch or self.params.get("steps") or 0
-        if not self._steps:
+        steps_per_epoch = self._steps_per_epoch or self.params.get("steps") or 0
+        if not steps_per_epoch:
             raise UserError(
                 "The number of steps per epoch is not known. Received: steps_per_epoch=None. Give "
                 "LearningRateWarmup(steps_per_epoch=...)."
             )
+        self._num_steps = self._epochs * steps_per_epoch
+        self._step = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes where training is."""
-        self._epoch = epoch
+        """Finds out where training goes on, when its first epoch begins."""
+        if self._step is not None:
+            return
+        self._step = round(epoch * self._num_steps / self._epochs)
+        is_within = 0 < self._step < self._num_steps
+        if is_within and self._initial_rate is None and runtime.size() > 1:
+            raise UserError(
+                "A warm-up that goes on must be told the full learning rate: the optimizer has "
+                f"that of the step it was saved at. Received: initial_rate=None, epoch {epoch} of "
+                f"a warm-up of {self._epochs:g}. Give LearningRateWarmup(initial_rate=...)."
+            )
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the rate for the next step."""
-        progress = (self._epoch * self._steps + batch + 1) / (self._epochs * self._steps)
-        is_warm = progress >= 1 + 1 / (self._epochs * self._steps)
-        if runtime.size() > 1 and not is_warm:
-            share = warmup_share(progress, runtime.size())
+        self._step = (self._step or 0) + 1
+        if runtime.size() > 1 and self._step <= self._num_steps:
+            share = warmup_share(self._step / self._num_steps, runtime.size())
             self.model.optimizer.learning_rate = self._full_rate * share
 
 

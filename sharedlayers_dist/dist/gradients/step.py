@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -124,6 +124,7 @@ class PreparedStep:
         is_split = self._model.jit_compile and self._model.trainable_weights
         step = self._split_train_step if is_split else self._train_step
         with (
+            _after(data),
             local_batch(samples),
             self._counted_in_metrics(samples),
             self._without_masks(),
@@ -133,7 +134,7 @@ class PreparedStep:
     def test_step(self, data: Any) -> Any:
         """One evaluation step."""
         self._build(data)
-        with self._counted_in_metrics(self._count(data)):
+        with _after(data), self._counted_in_metrics(self._count(data)):
             return self._test_step(data)
 
     def _split_train_step(self, data: Any) -> Any:
@@ -237,6 +238,15 @@ def _update_weighted(
     del sample_weight
     value = tf.convert_to_tensor(value)
     return update_state(value, sample_weight=tf.cast(samples, value.dtype))
+
+
+def _after(data: Any) -> AbstractContextManager[Any]:
+    """Lets nothing within run before there is a batch.
+
+    Keras finds the end of the data by asking for one batch more; counts of a known batch size do
+    not depend on the batch, so without this they would be added to the metrics.
+    """
+    return tf.control_dependencies([leaf for leaf in tf.nest.flatten(data) if leaf is not None])
 
 
 def _batch_size(x: Any) -> tf.Tensor:

@@ -14,17 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-import safetensors.numpy
+import safetensors
 
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.folder import MANIFEST, Folder, Pieces
+from sharedlayers_dist.storage.uri import require_plain_name
 from sharedlayers_dist.training.strict_json import dump_json, load_json
 
 FOLDER = "checkpoints"
 """Where in a run folder they lie."""
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _SAFETENSORS_NAMES = {
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
@@ -38,6 +42,11 @@ _SAFETENSORS_NAMES = {
     "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
+}
+
+
+_NUMPY_TYPES = {
+    code: np.dtype(getattr(ml_dtypes, name, name)) for name, code in _SAFETENSORS_NAMES.items()
 }
 
 
@@ -131,6 +140,10 @@ def read_checkpoint(run: Folder, name: str) -> Checkpoint:
     where = f"{run}/{FOLDER}/{name}"
     contents: dict[str, bytes] = {}
     for file, expected in manifest["files"].items():
+        try:
+            require_plain_name(file)
+        except ValueError as error:
+            raise DamagedCheckpointError(f"{where}/{MANIFEST} leads elsewhere: {error}.") from error
         content = _read(run, f"{FOLDER}/{name}/{file}")
         if hashlib.sha256(content).hexdigest() != expected["sha256"]:
             size, wanted = len(content), expected.get("bytes")
@@ -140,7 +153,7 @@ def read_checkpoint(run: Folder, name: str) -> Checkpoint:
     try:
         return Checkpoint(
             step=manifest["step"],
-            tensors=safetensors.numpy.load(contents[_TENSORS]),
+            tensors=from_safetensors(contents[_TENSORS]),
             state=load_json(contents[_STATE]),
         )
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
@@ -215,6 +228,17 @@ def as_safetensors(tensors: Mapping[str, np.ndarray]) -> Pieces:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return [len(text).to_bytes(8, "little"), text, *pieces]
+
+
+def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    """The tensors of a file of the safetensors format, by name.
+
+    The library's own `load` has no NumPy type for bfloat16 and the formats of 8 bits.
+    """
+    return {
+        name: np.frombuffer(view["data"], _NUMPY_TYPES[view["dtype"]]).reshape(view["shape"])
+        for name, view in safetensors.deserialize(content)
+    }
 
 
 def _hash(pieces: Pieces) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from sharedlayers_dist.training.position import Position
 
 if TYPE_CHECKING:
     import keras
+
+
+_NUMBER = re.compile(r"_(\d+)(?=[/_]|$)")
+"""What Keras appends to a name that is taken."""
 
 
 class HostMemory:
@@ -79,6 +84,7 @@ def restore(
     """
     for part in parts:
         variables, arrays = _parts(model)[part], checkpoint.part(part)
+        _require_same_names([v.path for v in variables], checkpoint.state["names"][part])
         wanted, shapes = [tuple(v.shape) for v in variables], [array.shape for array in arrays]
         if wanted != shapes:
             raise UserError(
@@ -91,3 +97,33 @@ def restore(
 
 def _parts(model: keras.Model) -> dict[str, list[keras.Variable]]:
     return {"model": model.variables, "optimizer": model.optimizer.variables}
+
+
+def _require_same_names(wanted: Sequence[str], stored: Sequence[str]) -> None:
+    """Raises UserError if a checkpoint's variables are others than a model's, or in another order.
+
+    Keras numbers layers without a name of their own through a whole process: `dense_7` in one may
+    be `dense` in another. So numbers may differ, if they are in the same order.
+    """
+    ranks = zip(_ranks(wanted), _ranks(stored), strict=False)
+    for ours, theirs, (our_rank, their_rank) in zip(wanted, stored, ranks, strict=False):
+        if _NUMBER.sub("", ours) != _NUMBER.sub("", theirs) or our_rank != their_rank:
+            raise UserError(
+                "A checkpoint fits the model it was made of. Received: a checkpoint with "
+                f"{theirs!r} where this model has {ours!r}. Build the same layers under the same "
+                "names, in the same order."
+            )
+
+
+def _ranks(paths: Sequence[str]) -> list[int]:
+    """Each path's place among all, sorted by their text without numbers, then by the numbers."""
+
+    def key(path: str) -> tuple[str, list[int]]:
+        names = [_NUMBER.search(f"{name}/") for name in path.split("/")]
+        return _NUMBER.sub("", path), [int(found[1]) if found else 0 for found in names]
+
+    rank_of_place = {
+        place: rank
+        for rank, place in enumerate(sorted(range(len(paths)), key=lambda p: key(paths[p])))
+    }
+    return [rank_of_place[place] for place in range(len(paths))]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist import dist
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 from tests.distributed.workers.small import ONE, Rows, assert_equals_one, fit, make_model, raises
 
@@ -35,7 +36,7 @@ def case_collectives(world: World) -> None:
 
 def case_an_error_of_one_rank_is_raised_on_all(world: World) -> None:
     dist.raise_on_all_ranks(None)
-    own = ValueError("the column a is missing") if world.rank == 1 else None
+    own = UserError("the column a is missing") if world.rank == 1 else None
     raises(ValueError, "Rank 1: the column a is missing", lambda: dist.raise_on_all_ranks(own))
     other = OSError("disk full") if world.rank == 0 else None
     raises(RuntimeError, "Rank 0: OSError: disk full", lambda: dist.raise_on_all_ranks(other))

@@ -143,6 +143,12 @@ TEXT = text_table(2)
         ),
         (with_column(TEXT, "label", ["0", "1"]), r"'label' must be of an integer"),
         (with_column(TEXT, "weight", ["1", "2"]), "'weight' must hold numbers"),
+        *(
+            (pa.table([*TEXT.columns, ones, ones], [*TEXT.column_names, name, name]), message)
+            for name in ("weight", "group_a", "group_b")
+            for ones in [pa.array([1, 1])]
+            for message in [f"at most one column named '{name}'"]
+        ),
         (TEXT.replace_schema_metadata({METADATA_KEY: b"{"}), "metadata under 'sharedlayers'"),
         (TEXT.replace_schema_metadata({METADATA_KEY: b'{"size": 1}'}), "metadata under"),
         (

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import PairReader, index_dataset, index_mixture, resolve_alphabet
 from sharedlayers_dist.data.mixture import DatasetMixture, share_rows, take_pieces
+from sharedlayers_dist.training.readers import open_source
 from sharedlayers_dist.world import World
 from tests.unit.data.samples import image_table, write_dataset
 
@@ -171,6 +173,16 @@ def test_datasets_of_different_items_are_refused(folders, tmp_path):
 def test_weights_that_are_no_shares_are_refused(folders, weight):
     with pytest.raises(ValueError, match="Weights must be positive"):
         index_mixture({folders[0]: 1, folders[1]: weight})
+
+
+def test_a_dataset_is_mixed_in_once_however_it_is_spelled(folders):
+    uri = str(folders[0])
+    for other in (uri, f"{uri}/", f"file://{uri}", f"{uri}/../{uri.rpartition('/')[2]}"):
+        with pytest.raises(ValueError, match="takes each dataset once"):
+            index_mixture([(uri, 1.0), (other, 0.5)])
+    config = TrainConfig(pairs=uri, output="unused", mix=(f"0.5*{uri}",))
+    with pytest.raises(ValueError, match="takes each dataset once"):
+        open_source(config)
 
 
 def test_a_mixture_needs_datasets_and_rows(folders):

@@ -12,7 +12,7 @@ DOCUMENT = REPOSITORY / "docs" / "keras3-horovod.md"
 
 
 def test_every_row_names_a_test():
-    workers = ("fitting", "watching", "wrapping", "zoo")
+    workers = ("entering", "fitting", "watching", "wrapping", "zoo")
     known = {
         name for w in workers for name in cases_of(import_module(f"tests.distributed.workers.{w}"))
     }

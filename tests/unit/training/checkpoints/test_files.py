@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -158,6 +159,20 @@ def test_a_read_error_is_not_damage(run):
     file.symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match="Input/output error"):
         read_newest_checkpoint(run)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/b", ".."])
+def test_a_manifest_leads_to_no_file_outside_of_its_folder(run, name):
+    (run.path / "secret").write_text("secret")
+    write_checkpoint(run, make_checkpoint(1), {})
+    path = run.path / "checkpoints" / "step-00000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"][name] = {"bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
+    del manifest["sha256"]
+    own = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest | {"sha256": own}))
+    with pytest.raises(DamagedCheckpointError, match=f"leads elsewhere: '{name}' is not"):
+        read_checkpoint(run, "step-00000001")
 
 
 @pytest.mark.parametrize("position", range(0, 600, 37))

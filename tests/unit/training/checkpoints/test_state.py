@@ -1,7 +1,15 @@
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training.checkpoints.files import (
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from sharedlayers_dist.training.checkpoints.state import HostMemory, capture, restore
 from sharedlayers_dist.training.finite import NotFiniteError
 from sharedlayers_dist.training.position import Position
@@ -94,3 +102,54 @@ def test_weights_that_are_not_finite_are_not_saved():
     model.layers[0].bias.assign([0, np.inf, 0])
     with pytest.raises(NotFiniteError, match="bias at step 7"):
         take(model, HostMemory(), step=7)
+
+
+def make_towers(*names):
+    """Two layers of one shape, one after the other."""
+    layers = [keras.layers.Dense(4, name=name) for name in names]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.RMSprop(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("saved", "built"),
+    [(("left", "right"), ("right", "left")), (("tower_1", "tower_2"), ("tower_2", "tower_1"))],
+)
+def test_layers_of_one_shape_are_not_swapped(saved, built):
+    checkpoint = take(make_towers(*saved), HostMemory())
+    model = make_towers(*built)
+    before = values(model)
+    with pytest.raises(UserError, match=f"a checkpoint with '[^']*{saved[0]}/kernel' where"):
+        restore(model, checkpoint)
+    assert values(model) == before
+
+
+def test_layers_that_keras_has_numbered_otherwise_are_the_same():
+    checkpoint = take(make_towers(None, None), HostMemory())
+    model = make_towers(None, None)
+    assert [v.path for v in model.variables] != checkpoint.state["names"]["model"]
+    restore(model, checkpoint)
+    assert values(model)[0] == checkpoint.part("model")[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2", "int8", "bool"]
+)
+def test_numbers_of_every_type_come_back(dtype, tmp_path):
+    array = np.asarray([[0, 1, 2]]).astype(getattr(ml_dtypes, dtype, dtype))
+    checkpoint = Checkpoint(step=1, tensors={"model.00000": array}, state={"position": {}})
+    run = LocalFolder(tmp_path)
+    write_checkpoint(run, checkpoint, {})
+    found = read_checkpoint(run, "step-00000001").tensors["model.00000"]
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    assert found.tobytes() == array.tobytes()
+
+
+def test_bfloat16_weights_come_back(tmp_path):
+    model, other = make_model(dtype="bfloat16"), make_model(dtype="bfloat16")
+    run = LocalFolder(tmp_path)
+    write_checkpoint(run, take(model, HostMemory()), {})
+    restore(other, read_checkpoint(run, "step-00000001"))
+    assert values(other) == values(model)
