@@ -18,6 +18,10 @@ class PairFigures:
     other figures divide by the sum of the weights: a pair of weight 2 counts as if it were there
     twice, and one of weight 0 as if it were not. A figure that needs both kinds of pairs is None
     where there is only one of any weight.
+
+    Example:
+        >>> measure(np.array([1, 1]), np.array([0.2, 0.8])).equal_error_rate is None
+        True
     """
 
     num_pairs: int

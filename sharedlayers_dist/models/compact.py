@@ -43,7 +43,7 @@ def compact_view(model: keras.Model) -> keras.Model:
     It comes uncompiled; compiled with `model.optimizer`, it also trains that optimizer's state.
 
     Args:
-        model: a functional model with two inputs and one output, made here, by hand, or loaded
+        model: A functional model with two inputs and one output, made here, by hand, or loaded
             from a file. Inputs named `a` and `b` are told apart by name, others by order.
 
     Raises:
@@ -74,7 +74,11 @@ class CompactView(keras.Model):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Scores pairs of compact items, `{"a": (B, ...), "b": (B, ...)} -> (B, 1)`."""
+        """Scores pairs of compact items, `{"a": (B, ...), "b": (B, ...)} -> (B, 1)`.
+
+        Raises:
+            UserError: for anything but such a dictionary, and for items of another form.
+        """
         if not isinstance(inputs, dict) or not {"a", "b"} <= set(inputs):
             received = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
             raise UserError(
@@ -101,23 +105,39 @@ class CompactView(keras.Model):
 
 
 def expand(items: Any, tensor: keras.KerasTensor) -> Any:
-    """Makes what the model input `tensor` takes from compact items, the batch first.
+    """Makes what a model's input takes from compact items.
+
+    Args:
+        items: The items of one side, the batch first; `compact_view` says of which shape.
+        tensor: The symbolic input of the model.
+
+    Returns:
+        A tensor of the shape and dtype of `tensor`.
 
     Raises:
         UserError: for items of another shape or dtype than the input's compact form.
+
+    Example:
+        >>> expand(ops.array([[0, 2]]), keras.Input((2, 3))).numpy().tolist()
+        [[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     dtype = keras.backend.standardize_dtype(items.dtype)
-    is_float = "float" in dtype
     if "int" in tensor.dtype:
-        return ops.cast(items, tensor.dtype)
-    if len(tensor.shape) == 3 and "int" in dtype and len(items.shape) == 2:
-        # Ids may be unsigned, where 0 - 1 is not negative.
-        columns = ops.cast(items, "int32") - 1
-        return ops.one_hot(columns, tensor.shape[-1], dtype=tensor.dtype)
-    if len(tensor.shape) == 4 and len(items.shape) == 4 and (dtype == "uint8" or is_float):
-        values = ops.cast(items, tensor.dtype)
-        return values if is_float else values / 255
-    wanted = "integers (batch, length)" if len(tensor.shape) == 3 else "uint8 or float images"
+        wanted = "integers of that shape"
+        if "int" in dtype and len(items.shape) == len(tensor.shape):
+            return ops.cast(items, tensor.dtype)
+    elif len(tensor.shape) == 3:
+        wanted = "integers (batch, length)"
+        if "int" in dtype and len(items.shape) == 2:
+            # Ids may be unsigned, where 0 - 1 is not negative.
+            columns = ops.cast(items, "int32") - 1
+            return ops.one_hot(columns, tensor.shape[-1], dtype=tensor.dtype)
+    else:
+        wanted = "uint8 or float images"
+        is_float = "float" in dtype
+        if len(items.shape) == 4 and (dtype == "uint8" or is_float):
+            values = ops.cast(items, tensor.dtype)
+            return values if is_float else values / 255
     raise UserError(
         f"Compact items for the input {tensor.name} of shape {tuple(tensor.shape)} must be "
         f"{wanted}. Received: shape={tuple(items.shape)}, dtype={dtype}."
@@ -129,6 +149,12 @@ def keeps_rows_apart(encoder: keras.Layer) -> bool:
 
     It is not where rows of a batch look at each other (batch statistics), where a call changes
     the layer's state, or where the layer's code is not Keras's own and may do anything.
+
+    Example:
+        >>> keeps_rows_apart(keras.layers.LSTM(3))
+        True
+        >>> keeps_rows_apart(keras.layers.BatchNormalization())
+        False
     """
     for layer in layers_within(encoder):
         if not type(layer).__module__.startswith("keras."):

@@ -135,10 +135,10 @@ def run_graph(model: keras.Model, known: Mapping[int, Any], *, training: bool | 
     Unlike `keras.Model(intermediate, outputs)` it leaves no new nodes on the layers.
 
     Args:
-        model: a functional model with one output.
-        known: values by `id` of the symbolic tensor that they stand for. What depends on them is
+        model: A functional model with one output.
+        known: Values by `id` of the symbolic tensor that they stand for. What depends on them is
             run, what they make superfluous is not.
-        training: passed to every layer that takes it, as Keras does.
+        training: Passed to every layer that takes it, as Keras does.
     """
     values = dict(known)
     for call in calls_in_model(model):

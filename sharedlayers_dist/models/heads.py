@@ -36,8 +36,8 @@ def concatenation(encoded_a: Any, encoded_b: Any) -> Any:
     Not symmetric, and additive in the two sides: it cannot say "the same or not"; see the module.
 
     Args:
-        encoded_a: encodings of the first side, shape (B, D).
-        encoded_b: encodings of the second side, shape (B, D).
+        encoded_a: Encodings of the first side, shape (B, D).
+        encoded_b: Encodings of the second side, shape (B, D).
 
     Returns:
         The scores, shape (B, 1), float32; 2 D + 1 weights.
@@ -54,8 +54,8 @@ def absolute_difference(encoded_a: Any, encoded_b: Any) -> Any:
     """Symmetric: a logistic regression on `|encoded_a - encoded_b|`, one weight a dimension.
 
     Args:
-        encoded_a: encodings of the first side, shape (B, D).
-        encoded_b: encodings of the second side, shape (B, D).
+        encoded_a: Encodings of the first side, shape (B, D).
+        encoded_b: Encodings of the second side, shape (B, D).
 
     Returns:
         The scores, shape (B, 1), float32; D + 1 weights.
@@ -78,8 +78,8 @@ def cosine(encoded_a: Any, encoded_b: Any) -> Any:
     Its scale, a learned weight, starts at 1: the more alike, the higher the score.
 
     Args:
-        encoded_a: encodings of the first side, shape (B, D).
-        encoded_b: encodings of the second side, shape (B, D).
+        encoded_a: Encodings of the first side, shape (B, D).
+        encoded_b: Encodings of the second side, shape (B, D).
 
     Returns:
         The scores, shape (B, 1), float32; 2 weights, scale and bias.

@@ -96,8 +96,8 @@ def build(name: str, **options: Any) -> keras.Model:
     """Builds a model of the zoo with new weights, drawn with Keras's global seed.
 
     Args:
-        name: one of `names()`.
-        **options: those of the function of that name in `models.zoo`: `head` for `tweet_pair` and
+        name: One of `names()`.
+        **options: Those of the function of that name in `models.zoo`: `head` for `tweet_pair` and
             `digit_pair`, `axis` for `inception`.
 
     Raises:

@@ -20,7 +20,7 @@ def tweet_pair(*, head: str | keras.Layer = "concatenation") -> keras.Model:
     column for each of the 256 characters of the alphabet. Compiled as in the notebook.
 
     Args:
-        head: how the encodings are compared, see `pair_classifier`.
+        head: How the encodings are compared, see `pair_classifier`.
 
     Returns:
         A compiled model with the inputs `a` and `b`, floats of shape (B, 280, 256).
@@ -44,7 +44,7 @@ def digit_pair(*, head: str | keras.Layer = "concatenation") -> keras.Model:
     activation, as in the notebook. Pixels lie in [0, 1]. Compiled as `tweet_pair` is.
 
     Args:
-        head: how the encodings are compared, see `pair_classifier`.
+        head: How the encodings are compared, see `pair_classifier`.
 
     Returns:
         A compiled model with the inputs `a` and `b`, floats of shape (B, 27, 27, 1).

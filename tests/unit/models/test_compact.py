@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from sharedlayers_dist import models
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.compact import keeps_rows_apart
 
 LENGTH, LETTERS = 6, 5
@@ -269,6 +270,17 @@ def test_what_has_no_compact_form_is_refused():
     for name in ("residual", "shared_conv"):
         with pytest.raises(ValueError, match=f"two inputs and one output.*name={name}"):
             models.compact_view(models.build(name))
+
+
+@pytest.mark.parametrize(
+    "items", [np.full((1, LENGTH), 0.7, "float32"), np.zeros((1, LENGTH, 1), "int32")]
+)
+def test_integers_are_not_made_of_what_are_none(items):
+    encoder = keras.Sequential([keras.Input((LENGTH,), dtype="int32"), layers.Embedding(9, 2)])
+    a, b = (keras.Input((LENGTH,), dtype="int32", name=name) for name in "ab")
+    model = keras.Model([a, b], layers.Subtract()([encoder(a), encoder(b)]))
+    with pytest.raises(UserError, match="must be integers of that shape"):
+        models.compact_view(model)({"a": items, "b": items})
 
 
 @pytest.mark.parametrize(
