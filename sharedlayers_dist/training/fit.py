@@ -203,6 +203,7 @@ class _Run:
         finally:
             if manager is not None:
                 manager.close()
+                log.close()
         self._export_models()
         self._say_what_was_cut(progress)
         return TrainResult(

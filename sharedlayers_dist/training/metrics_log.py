@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import UserError, named_line
 from sharedlayers_dist.storage.folder import Folder, LocalFolder
 from sharedlayers_dist.training.strict_json import without_infinities
 
@@ -44,8 +45,18 @@ class MetricsLog:
         self._files.flush(self._name)
 
     def close(self) -> None:
-        """Flushes, and leaves one file that any program can read."""
-        self._files.close(self._name)
+        """Flushes, and leaves one file that any program can read.
+
+        Storage that does not take it is warned of: a run that fails has something better to say.
+        """
+        try:
+            self._files.close(self._name)
+        except OSError as error:
+            warnings.warn(
+                f"The last lines of {self._files}/{self._name} could not be written: "
+                f"{named_line(error)}",
+                stacklevel=2,
+            )
 
 
 def _is_kept(line: bytes, after: int) -> bool:

@@ -11,6 +11,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from pyarrow import fs
 
 from sharedlayers_dist import TrainConfig, train
 from sharedlayers_dist.errors import UserError
@@ -18,6 +19,7 @@ from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.storage.run_lock import lock_run
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.pairs import write_text_pairs
+from tests.object_store import make_bucket, make_uri
 
 
 class Witness(keras.callbacks.Callback):
@@ -189,6 +191,33 @@ def test_a_run_that_another_process_writes_to_is_refused_and_left_alone(folder, 
     finally:
         lock.release()
     assert read_files(run) == before
+
+
+class Failing(keras.callbacks.Callback):
+    """Fails in the third step, which is the first of an epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 3:
+            raise RuntimeError("the third step failed")
+
+
+def test_a_run_that_fails_leaves_all_its_lines_on_an_object_store(folder, object_store):
+    """Those since the last checkpoint are the ones that show why."""
+    store = make_bucket("failing", object_store)
+    run = make_uri("failing/run", object_store)
+    with pytest.raises(RuntimeError, match="the third step failed"):
+        train(config(folder, "run", output=run, log_every=1), [Failing()])
+    found = store.get_file_info(fs.FileSelector("failing/run", recursive=True))
+    names = {info.path for info in found if info.is_file and "/checkpoints/" not in info.path}
+    assert names == {"failing/run/config.json", "failing/run/metrics.jsonl"}
+    text = store.open_input_stream("failing/run/metrics.jsonl").read()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["event"], line["step"]) for line in lines] == [
+        ("step", 1),
+        ("step", 2),
+        ("epoch", 2),
+        ("step", 3),
+    ]
 
 
 def test_initializing_from_a_run_takes_its_weights_alone(folder):
