@@ -29,6 +29,7 @@ setup(
         "tqdm>=4.66",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
+        "pillow>=10",
         "jinja2>=3.1",
     ],
     extras_require={

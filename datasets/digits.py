@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import script
 from cyclopts import App, Parameter
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from sharedlayers_dist.config import MakingConfig
@@ -58,13 +59,14 @@ def load_images() -> ArrayItems:
 
 
 def scale_images(images: np.ndarray, size: int) -> np.ndarray:
-    """Scales square images (n, s, s) to (n, size, size), bilinearly between pixel centres."""
-    num_pixels = images.shape[1]
-    # A pixel is a square: the centre of the new pixel i lies at (i + 0.5) / size of the side.
-    place = np.clip((np.arange(size) + 0.5) * num_pixels / size - 0.5, 0, num_pixels - 1)
-    # Row i of `weights` mixes the old pixels on both sides of that place.
-    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(num_pixels)))
-    return np.einsum("yi,nij,xj->nyx", weights, images, weights)
+    """Scales square images (n, s, s) to float32 (n, size, size), bilinearly between their pixels'
+    centres.
+    """
+    scaled = [
+        Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+        for image in images.astype(np.float32)
+    ]
+    return np.stack([np.asarray(image) for image in scaled])
 
 
 app = App(name="digits.py", help=__doc__, default_parameter=Parameter(negative=()))

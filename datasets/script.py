@@ -1,4 +1,4 @@
-"""What the scripts of this folder have in common: their exit codes."""
+"""What the scripts of this folder have in common: their exit codes, and what they say in a line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import UserError, one_line, show_warnings_in_one_line
+from sharedlayers_dist.storage.uri import hide_secrets
 
 
 def run(app: App) -> None:
-    """Runs a script; what a user got wrong is one line on standard error and exit code 2."""
+    """Runs a script; what a user got wrong is one line on standard error and exit code 2.
+
+    So is storage that cannot be reached, with exit code 1.
+    """
+    name = Path(sys.argv[0]).name
+    show_warnings_in_one_line(name)
     try:
         app(exit_on_error=False, print_error=False)
-    except (CycloptsError, UserError) as error:
-        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    except (CycloptsError, UserError, OSError) as error:
+        print(f"{name}: {hide_secrets(one_line(error))}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, OSError) else 2)

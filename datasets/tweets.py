@@ -21,7 +21,7 @@ from sharedlayers_dist.config import MakingConfig, PairsConfig
 from sharedlayers_dist.data.making.items import ArrayItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs, make_pairs_of
 from sharedlayers_dist.data.making.summary import PairsSummary
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.options import at_least, require
 
 _NUM_PAIRS = 20_000
 _TEXTS_PER_AUTHOR = 20
@@ -41,30 +41,26 @@ class TweetsConfig(MakingConfig):
     """Column of `items` with the authors."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row of `items` without text or author: stop, or leave it out."""
-    num_texts: int | None = None
+    num_texts: Annotated[int | None, at_least(1)] = None
     """Texts of the synthetic authors; by default as many as pairs, and those are 20,000."""
-    num_authors: int | None = None
+    num_authors: Annotated[int | None, at_least(1)] = None
     """Synthetic authors; by default one for 20 texts."""
 
-    def __post_init__(self) -> None:
-        """Checks every value that can be checked without looking at files."""
-        MakingConfig.__post_init__(self)
-        if self.items:
-            if self.num_texts is not None or self.num_authors is not None:
-                raise UserError(
-                    "Either read tweets or have them written. Received: "
-                    f"items={self.items!r}, num_texts={self.num_texts}, "
-                    f"num_authors={self.num_authors}."
-                )
-        elif self.text or self.group:
-            raise UserError(
-                "Columns need a file. Received: "
-                f"text={self.text!r}, group={self.group!r}, items=''."
-            )
-        for name in ("num_texts", "num_authors"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"`{name}` must be at least 1. Received: {name}={value}.")
+    def _check_rules(self) -> None:
+        require(
+            not self.items or (self.num_texts is None and self.num_authors is None),
+            "Either read tweets or have them written.",
+            items=self.items,
+            num_texts=self.num_texts,
+            num_authors=self.num_authors,
+        )
+        require(
+            bool(self.items) or not (self.text or self.group),
+            "Columns need a file.",
+            text=self.text,
+            group=self.group,
+            items=self.items,
+        )
 
 
 def make_tweets(config: TweetsConfig, *, progress: bool = False) -> PairsSummary:

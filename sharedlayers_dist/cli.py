@@ -28,7 +28,7 @@ from sharedlayers_dist.config import (
     RunConfig,
     TrainConfig,
 )
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import UserError, show_warnings_in_one_line
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import TrainResult
@@ -199,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     Of several ranks the one that failed speaks, or one of those that miss another; and rank zero
     for what all of them raise.
     """
+    show_warnings_in_one_line("sharedlayers")
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except RunInterruptedError as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from typing import TextIO
+
 
 class UserError(ValueError):
     """What a user gave cannot be used: told in one line, without a traceback, exit code 2.
@@ -25,3 +29,27 @@ def one_line(error: BaseException) -> str:
 def named_line(error: BaseException) -> str:
     """An error's type and its text, without line breaks."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def show_warnings_in_one_line(program: str) -> None:
+    """Shows what code warns its users of as one line on standard error, without its place in there.
+
+    Args:
+        program: the name that the line begins with.
+    """
+    show_elsewise = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UserWarning):
+            print(f"{program}: {' '.join(str(message).split())}", file=file or sys.stderr)
+        else:
+            show_elsewise(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show

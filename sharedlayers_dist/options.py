@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import hide_secrets
 
 _NAME_OF_TYPE = {
     str: "a string",
@@ -76,7 +77,7 @@ def require(holds: bool, rule: str, **received: Any) -> None:
     """Raises UserError with `rule` and the values `received` unless it `holds`."""
     if not holds:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
-        raise UserError(f"{rule} Received: {values}.")
+        raise UserError(f"{rule} Received: {hide_secrets(values)}.")
 
 
 def _hints(cls: type) -> dict[str, Any]:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "world": {"errors"},
     "keras_settings": {"errors"},
     "quiet": {"keras_settings"},
-    "options": {"errors"},
+    "options": {"errors", "storage"},
     "config": {"errors", "options"},
     "storage": {"errors"},
     "models": BASE | {"keras_settings"},

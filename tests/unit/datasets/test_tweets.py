@@ -92,6 +92,26 @@ def test_the_script_makes_the_sets_and_says_how_many(tmp_path):
     assert (misspelt.returncode, misspelt.stderr.count("\n")) == (2, 1)
 
 
+def test_the_script_says_in_a_line_what_it_leaves_out_and_no_secret(tmp_path):
+    rows = [{"body": f"tweet {i} of {a}", "user": a} for a in range(30) for i in range(8)]
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    (tmp_path / "in" / "below" / "1.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "in" / "notes.txt").write_text("mine")
+    columns = ("--text", "body", "--group", "user")
+    done = run_script(
+        "tweets.py", "--output", tmp_path / "out", "--items", tmp_path / "in", *columns
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("tweets.py: Left out of")
+    assert "notes.txt" in done.stderr
+    assert done.stderr.count("\n") == 1
+    uri = "s3://key:secret@bucket/x?session_token=secret"
+    for more in (("--num-authors", 3), (*columns, "--split-by", uri), ("--output", uri)):
+        done = run_script("tweets.py", "--output", tmp_path / "o", "--items", uri, *more)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "secret" not in done.stderr
+
+
 def test_anyones_tweets_can_be_taken(tmp_path):
     rows = [{"body": f"tweet {i} of {a}", "user": a} for a in range(30) for i in range(8)]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
