@@ -59,9 +59,7 @@ def load_images() -> ArrayItems:
 
 
 def scale_images(images: np.ndarray, size: int) -> np.ndarray:
-    """Scales square images (n, s, s) to float32 (n, size, size), bilinearly between their pixels'
-    centres.
-    """
+    """Scales square images (n, s, s) to float32 (n, size, size), bilinearly between centres."""
     scaled = [
         Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
         for image in images.astype(np.float32)

@@ -74,6 +74,8 @@ def find_files(
         raise UserError(
             f"The {what} {shown} cannot be listed: {hide_secrets(one_line(error))}"
         ) from error
+    # That text may be compressed need not be said each time.
+    wanted = ", ".join(f"*{ending}" for ending in endings if ending.count(".") == 1)
     every.sort(key=lambda file: file.name)
     others = [file.name for file in every if not file.name.lower().endswith(tuple(endings))]
     found = [file for file in every if file.name.lower().endswith(tuple(endings))]
@@ -81,14 +83,14 @@ def find_files(
     empty = [f.name for f in found if not f.size and not f.name.lower().endswith(PARQUET)]
     found = [file for file in found if file.name not in set(empty)]
     kinds = [
-        _count_and_name(others, f"not named {', '.join(f'*{x}' for x in endings[:4])}"),
+        _count_and_name(others, f"not named {wanted}"),
         _count_and_name(empty, "empty"),
     ]
     left_out = " and ".join(filter(None, kinds))
     if not found:
         raise UserError(
-            f"A folder of data needs at least one file named {', '.join(f'*{x}' for x in endings)}."
-            f" Received: {shown}, which has none{f', but {left_out}' if left_out else ''}."
+            f"A folder of data needs at least one file named {wanted}. "
+            f"Received: {shown}, which has none{f', but {left_out}' if left_out else ''}."
         )
     if left_out:
         warnings.warn(f"Left out of the {what} {shown}: {left_out}.", stacklevel=3)
@@ -100,7 +102,7 @@ def _list_store(filesystem: fs.FileSystem, base: str) -> Iterator[FoundFile]:
     base = base.rstrip("/") + "/"
     for info in filesystem.get_file_info(fs.FileSelector(base, recursive=True)):
         name = info.path.removeprefix(base)
-        if info.type == fs.FileType.File and not any(map(_is_marker, name.split("/"))):
+        if info.type == fs.FileType.File and not any(map(is_marker, name.split("/"))):
             yield FoundFile(info.path, name, info.size)
 
 
@@ -115,7 +117,7 @@ def _walk(base: str, endings: Sequence[str]) -> Iterator[FoundFile]:
             continue
         seen.add(os.path.realpath(folder))
         for entry in sorted(os.listdir(folder)):
-            if _is_marker(entry):
+            if is_marker(entry):
                 continue
             path, below = os.path.join(folder, entry), os.path.join(name, entry)
             try:
@@ -146,7 +148,7 @@ def _count_and_name(names: Sequence[str], what: str) -> str:
     return f"{number} {what} ({', '.join(names[:_NUM_NAMED])}{more})"
 
 
-def _is_marker(name: str) -> bool:
+def is_marker(name: str) -> bool:
     """Whether a file or folder is another program's marker or partial result."""
     return name[:1] in (".", "_")
 

@@ -20,9 +20,16 @@ from pyarrow import fs
 
 from sharedlayers_dist.data.files import FoundFile, find_files, suggest_column
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, plan_epoch
-from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
+from sharedlayers_dist.data.schema import (
+    SET_NAMES,
+    Kind,
+    PairMetadata,
+    kind_of,
+    read_metadata,
+    shape_of,
+)
 from sharedlayers_dist.errors import UserError, one_line
-from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.storage.uri import hide_secrets, subfolder
 
 _FOOTER_THREADS = 16
 
@@ -190,6 +197,12 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             whole Parquet file, a missing column, a column of the wrong type, files that differ.
     """
     filesystem, found = find_files(uri)
+    sets = [name for name in SET_NAMES if any(f.name.startswith(f"{name}/") for f in found)]
+    if len(sets) > 1:
+        raise UserError(
+            f"A dataset is one set of pairs. Received: {hide_secrets(uri)}, which holds the sets "
+            f"{', '.join(sets)}. Name one of them: {hide_secrets(subfolder(uri, sets[0]))}."
+        )
     with ThreadPoolExecutor(min(_FOOTER_THREADS, len(found))) as pool:
         footers = list(pool.map(partial(_read_footer, filesystem), found))
     # Of a file without rows the columns do not matter: some programs give them no type.

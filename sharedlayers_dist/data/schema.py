@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from sharedlayers_dist.errors import UserError
 
+SET_NAMES = ("train", "validation", "test")
+"""Folders of the sets that are made together."""
 METADATA_KEY = b"sharedlayers"
 TEXT_LENGTH = 280
 """Rows of a tweet's binary matrix: characters that are read of each text."""

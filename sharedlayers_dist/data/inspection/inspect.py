@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -10,6 +11,7 @@ from pyarrow import fs
 from tqdm import tqdm
 
 from sharedlayers_dist.config import InspectConfig
+from sharedlayers_dist.data.files import is_marker
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.inspection.figures import InspectedSet, report_set
 from sharedlayers_dist.data.inspection.plot import plot_sets
@@ -20,7 +22,7 @@ from sharedlayers_dist.data.inspection.rows import (
     choose_row_groups,
     read_set,
 )
-from sharedlayers_dist.data.making.splitting import SET_NAMES
+from sharedlayers_dist.data.schema import SET_NAMES
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem, subfolder
 
@@ -94,6 +96,8 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
                 f"The dataset {hide_secrets(uri)} cannot be reached: {one_line(error)}"
             ) from error
         inside = [info.base_name for info in infos if info.type == fs.FileType.Directory]
+        if inside:
+            _warn_of_others(uri, inside)
         found += [(name, subfolder(uri, name)) for name in inside] or [(path.split("/")[-1], uri)]
     if len({name for name, _ in found}) < len(found):
         found = [(hide_secrets(uri), uri) for _, uri in found]
@@ -103,6 +107,19 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
             f"Received: datasets={', '.join(map(hide_secrets, datasets))}."
         )
     return dict(found)
+
+
+def _warn_of_others(uri: str, sets: list[str]) -> None:
+    """Says what else is in a folder of sets."""
+    filesystem, path = open_filesystem(uri)
+    names = (info.base_name for info in filesystem.get_file_info(fs.FileSelector(path)))
+    others = sorted(name for name in names if name not in sets and not is_marker(name))
+    if others:
+        warnings.warn(
+            f"Left out of {hide_secrets(uri)}: what is none of the sets {', '.join(SET_NAMES)} "
+            f"({', '.join(others)}).",
+            stacklevel=3,
+        )
 
 
 def _find_leakage(
@@ -166,6 +183,7 @@ def _problems_between(
     facts: dict[str, set[object]] = {
         "kind": {found.index.kind for found in sets.values()},
         "shape of the items": {found.index.item_shape for found in sets.values()},
+        "type of the items": {found.index.item_dtype for found in sets.values()},
         "alphabet": {
             found.index.metadata.alphabet for found in sets.values() if found.index.metadata
         },

@@ -81,7 +81,8 @@ def _make_in(
     if not len(keys):
         raise UserError(
             "There must be items to make pairs of. Received: 0 rows with an item and a group, and "
-            f"{source.num_bad_rows:,} without."
+            f"{source.num_bad_rows:,} without"
+            + (" (--on-bad-row error says why the first is)." if source.num_bad_rows else ".")
         )
     set_of_item, left_out = split_into_sets(groups.of_item, keys, options)
     sets = mine_sets(groups.of_item, keys, set_of_item, source.item_type, options)

@@ -12,13 +12,13 @@ from sharedlayers_dist.config import MakingConfig
 from sharedlayers_dist.data.making.mining import Possible, count_possible, mine_pairs
 from sharedlayers_dist.data.making.splitting import (
     LEFT_OUT,
-    SET_NAMES,
     is_repeated,
     keep_in_first_set,
     split_groups,
     split_items,
 )
 from sharedlayers_dist.data.making.writer import FilePairs, count_row_groups
+from sharedlayers_dist.data.schema import SET_NAMES
 from sharedlayers_dist.errors import UserError
 
 _PAIRS_PER_ITEM = 5
@@ -126,6 +126,9 @@ def _plan_counts(
     )
     counts = counts_of(wanted)
     if not fits(wanted) or not all(sum(count) for count in counts.values()):
+        remedy = "Give"
+        if options.num_pairs is not None and all(map(sum, counts_of(most).values())):
+            remedy = f"Ask for {'more' if fits(wanted) else 'fewer'} pairs, give"
         available = "; ".join(
             f"{name}: {has.positives:,} of one group, {has.negatives:,} of two"
             for name, has in possible.items()
@@ -133,8 +136,8 @@ def _plan_counts(
         raise UserError(
             f"At most {most:,} pairs can be made at this balance and these shares, and each set "
             f"needs one. Received: num_pairs={options.num_pairs}, {num_items:,} items; possible in "
-            f"each set: {available}. Ask for {'more' if fits(wanted) else 'fewer'} pairs, give "
-            "more items, or change the shares or --split-by."
+            f"each set: {available}. {remedy} more items and groups, or change the shares or "
+            "--split-by."
         )
     return counts
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SET_NAMES = ("train", "validation", "test")
 LEFT_OUT = -1
 _GOLDEN_RATIO = 0.6180339887498949
 

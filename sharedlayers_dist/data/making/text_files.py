@@ -71,18 +71,25 @@ def iter_lines(bad_rows: BadRows) -> Iterator[str]:
 
 def _check_signature(path: str, start: bytes) -> None:
     found = [what for signature, what in _SIGNATURES.items() if start.startswith(signature)]
-    if not found and b"\0" in start[:4096]:
-        found = ["something else, with zeros in it. Convert it, from UTF-16 if it is that"]
+    if not found and start.count(0) > len(start) // 5:
+        found = ["UTF-16, or of no text. Convert it: iconv -f UTF-16LE -t UTF-8"]
     if found:
         raise UserError(f"{path} must be UTF-8 text, and its first bytes are those of {found[0]}.")
 
 
-def check_column(path: str, column: str, columns: Sequence[str]) -> None:
-    """Raises UserError unless just one of a file's `columns` has the name `column`."""
+def check_column(path: str, column: str, columns: Sequence[str], *, source: str = "") -> None:
+    """Raises UserError unless just one of a file's `columns` has the name `column`.
+
+    Args:
+        path: the file.
+        column: the name.
+        columns: the names of the file's columns.
+        source: where these names stand.
+    """
     if columns.count(column) != 1:
         problem = "several columns" if column in columns else "no column"
         raise UserError(
-            f"{path} has {problem} {column!r}. Its columns: "
+            f"{path} has {problem} {column!r}. Its columns{source}: "
             f"{', '.join(map(repr, columns)) or 'none'}.{suggest_column(path, column, columns)}"
         )
 
@@ -183,7 +190,7 @@ def _read_header(
                     f"Received: header={header[0]!r}."
                 )
     for column in columns:
-        check_column(path, column, header)
+        check_column(path, column, header, source=" by its first line")
     return header
 
 

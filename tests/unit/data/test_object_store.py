@@ -73,14 +73,15 @@ def test_pairs_are_made_of_items_in_a_bucket_and_do_not_tell_the_secret(
 
 def test_sets_in_a_bucket_are_inspected_without_telling_the_secret(uri, object_store):
     folder = make_uri("pairs", object_store)
-    report = inspect_dataset(InspectConfig(datasets=(folder,)))
+    with pytest.warns(UserWarning, match=r"Left out of s3://\*\*\*@pairs.*\(items\.csv\)"):
+        report = inspect_dataset(InspectConfig(datasets=(folder,)))
     assert list(report.sets) == ["train"]
     assert report.sets["train"].num_rows == 21
     assert list(inspect_dataset(InspectConfig(datasets=(uri,))).sets) == ["train"]
     assert "s3://***@pairs/train?" in str(report)
     assert "secret" not in str(report) + report.to_json()
     with pytest.raises(ValueError, match="can be given once") as refused:
-        inspect_dataset(InspectConfig(datasets=(folder, folder)))
+        inspect_dataset(InspectConfig(datasets=(uri, uri)))
     assert "secret" not in str(refused.value)
 
 

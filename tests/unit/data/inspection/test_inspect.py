@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sharedlayers_dist.config import InspectConfig, MakingConfig
+from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.inspection import inspect as inspection_module
 from sharedlayers_dist.data.inspection.inspect import inspect_dataset
 from sharedlayers_dist.data.making.items import ArrayItems
@@ -204,6 +205,33 @@ def test_without_verify_a_large_set_is_sampled(tmp_path, monkeypatch):
     report = inspect(tmp_path / "d", verify=True)
     assert report.sets["d"].num_rows_read == 1000
     assert "d: 1 pairs are there already, in this or the other order" in report.problems
+
+
+def test_a_folder_of_sets_is_inspected_by_set_but_never_read_as_one(tmp_path):
+    for name, rows in (("train", GOOD_ROWS), ("test", OTHER_ROWS)):
+        write(tmp_path / name, rows)
+    assert sorted(inspect(tmp_path).sets) == ["test", "train"]
+    with pytest.raises(
+        ValueError, match=r"holds the sets train, test\. Name one of them: .*/train"
+    ):
+        index_dataset(str(tmp_path))
+    write(tmp_path / "dev", OTHER_ROWS)
+    (tmp_path / "_logs").mkdir()
+    with pytest.warns(UserWarning, match=r"Left out of .*none of the sets.*\(dev\)"):
+        assert sorted(inspect(tmp_path).sets) == ["test", "train"]
+
+
+def test_sets_that_no_mixture_may_hold_are_found(tmp_path):
+    for name, number in (("one", np.uint8), ("two", np.float32)):
+        pixels = np.arange(16, dtype=number).reshape(4, 4)
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), 4)
+        item = pa.fixed_shape_tensor(pa.from_numpy_dtype(number), (2, 2))
+        images = pa.ExtensionArray.from_storage(item, storage)
+        table = pa.table({"a": images, "b": images[::-1], "label": [0, 1, 0, 1]})
+        (tmp_path / name).mkdir()
+        pq.write_table(table, tmp_path / name / "x.parquet")
+    problems = inspect(tmp_path / "one", tmp_path / "two").problems
+    assert "the sets differ in type of the items" in problems
 
 
 def test_what_pairs_makes_has_no_problems(tmp_path):
