@@ -298,9 +298,9 @@ def resolve_monitor(
 class ScoringConfig(Options):
     """What a finished run is applied to."""
 
-    run: str
+    run: Annotated[str, FILLED]
     """The run folder of a finished training."""
-    pairs: str
+    pairs: Annotated[str, FILLED]
     """Folder or URI of the pairs to score."""
     batch_size: Annotated[int, at_least(1)] = 256
     """Pairs scored at a time."""
@@ -312,7 +312,7 @@ class ScoringConfig(Options):
 class EvaluateConfig(ScoringConfig):
     """One evaluation of a finished run."""
 
-    output: str
+    output: Annotated[str, FILLED]
     """Folder for metrics.json and report.html."""
 
 
@@ -320,7 +320,7 @@ class EvaluateConfig(ScoringConfig):
 class PredictConfig(ScoringConfig):
     """One scoring of pairs by a finished run."""
 
-    output: str
+    output: Annotated[str, FILLED]
     """The Parquet file to write; it must not exist."""
 
 

@@ -189,8 +189,9 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     Args:
         uri: A folder, also of folders, or one file: a path or any URI that pyarrow knows.
         requires_label: False takes datasets without a column `label`, or with one that holds no
-            labels: the index then says so, and readers give NaN for each label. Weights and groups
-            do not matter then, and the index has none.
+            labels, in all files or in some: the index then says so, and readers give NaN for each
+            label. Weights, groups and what training reads of the metadata do not matter then, and
+            the index has no weights and no groups.
 
     Raises:
         UserError: in one line that names the file: a missing or empty dataset, a file that is no
@@ -224,6 +225,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             for file, footer in zip(found, footers, strict=True)
         ),
         **_describe(first.schema, requires_label=requires_label),
+        has_label=all(_has_label(footer.schema) for _, footer in filled),
         metadata=first.metadata,
     )
 
@@ -250,7 +252,7 @@ def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
         if len(schema.get_all_field_indices(column)) != 1:
             hint = suggest_column(name, column, schema.names)
             raise UserError(f"{name} needs one column named {column!r}. {columns}{hint}")
-    for column in ("label", "weight", "group_a", "group_b"):
+    for column in ("label", "weight", "group_a", "group_b") if requires_label else ():
         if len(schema.get_all_field_indices(column)) > 1:
             raise UserError(f"{name} must have at most one column named {column!r}. {columns}")
     a, b = (schema.field(column).type for column in "ab")
@@ -290,7 +292,6 @@ def _describe(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:
         "item_dtype": dtype,
         "has_weight": requires_label and "weight" in schema.names,
         "has_groups": requires_label and {"group_a", "group_b"} <= set(schema.names),
-        "has_label": _has_label(schema),
     }
 
 
@@ -307,7 +308,8 @@ def _check_agreement(
     ours, theirs = (
         _describe(schema, requires_label=requires_label) for schema in (first.schema, footer.schema)
     )
-    for metadata, facts in ((first.metadata, ours), (footer.metadata, theirs)):
+    of_training = ((first.metadata, ours), (footer.metadata, theirs)) if requires_label else ()
+    for metadata, facts in of_training:
         facts["alphabet"] = metadata.alphabet if metadata else None
         facts["run_length"] = metadata.run_length if metadata else 1
     for fact, value in theirs.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import local_path
 
 
@@ -13,11 +13,18 @@ def output_path(output: str) -> Path:
     """The path of an output.
 
     Raises:
-        UserError: for none, which would be the current folder, or a URI.
+        UserError: for none, which would be the current folder, a URI, or a name that is too long.
     """
     if not output:
         raise UserError("`output` must name a file or folder. Received: output=''.")
-    return Path(local_path(output, name="output"))
+    path = Path(local_path(output, name="output"))
+    try:
+        path.exists()
+    except OSError as error:
+        raise UserError(
+            f"The output must be a name that can be given. Received: {one_line(error)}"
+        ) from error
+    return path
 
 
 def require_folder(folder: Path) -> None:

@@ -65,6 +65,20 @@ def test_predict_needs_nothing_but_both_sides(command, trained, tmp_path, furthe
     assert pq.read_schema(output).field("score").type == pa.float32()
 
 
+def test_files_need_not_agree_on_what_predict_does_not_read(command, trained, tmp_path):
+    pairs = write(tmp_path / "pairs", texts(4) | {"label": [0, 1, 0, 1], "weight": [1.0] * 4})
+    write(pairs / "more", texts(3) | {"group_a": [1, 2, 3]})
+    twice = pa.table(texts(2) | {"label": [1, 1], "weight": [1, 1]})
+    for name in ("label", "weight"):
+        twice = twice.append_column(name, pa.array([0, 0]))
+    pq.write_table(twice, pairs / "twice.parquet")
+    output = tmp_path / "scores.parquet"
+    code, out, err = command("predict", "--run", trained, "--pairs", pairs, "--output", output)
+    assert code == 0, err
+    assert "9 scores" in out
+    assert list(read(output)) == ["score"]
+
+
 def test_bad_rows_are_left_out_and_counted_and_the_others_keep_their_place(
     command, trained, tmp_path
 ):
@@ -301,7 +315,8 @@ def make_file(folder):
 
 
 BAD_OUTPUTS = {
-    "nothing": (lambda folder: "", "must name a file or folder"),
+    "nothing": (lambda folder: "", "`output` must"),
+    "a long name": (lambda folder: folder / ("n" * 300), "File name too long"),
     "a URI": (lambda folder: "s3://me:secret@bucket/x", "must be a path on this machine"),
     "below a file": (make_file, "is no folder"),
     "a broken link": (lambda folder: os.symlink("none", folder / "l") or folder / "l/x", "folder"),
