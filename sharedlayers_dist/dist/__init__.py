@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.callbacks.replica_guard import check_replicas as check_replicas
     from sharedlayers_dist.dist.collective_timing import collective_seconds as collective_seconds
     from sharedlayers_dist.dist.collectives import CollectiveRuntimeError as CollectiveRuntimeError
+    from sharedlayers_dist.dist.collectives import Collectives as Collectives
+    from sharedlayers_dist.dist.collectives import HorovodCollectives as HorovodCollectives
     from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
     from sharedlayers_dist.dist.collectives import allgather_object as allgather_object
     from sharedlayers_dist.dist.collectives import allreduce_sum as allreduce_sum
@@ -72,8 +74,10 @@ _HOME_OF_NAME = {
     "Average": "gradients.reduction",
     "BroadcastInitialState": "callbacks.initial_state",
     "CollectiveRuntimeError": "collectives",
+    "Collectives": "collectives",
     "DistributedOptimizer": "gradients.optimizer",
     "ExactMetrics": "callbacks.exact_metrics",
+    "HorovodCollectives": "collectives",
     "LearningRateWarmup": "callbacks.learning_rate",
     "OtherRankFailedError": "failure",
     "Rendezvous": "rendezvous",

@@ -6,7 +6,7 @@ Every function must be called by all ranks, in the same order. With one rank eac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -136,3 +136,43 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
             is_users, text = one
             raised = CollectiveUserError if is_users else CollectiveRuntimeError
             raise raised(f"Rank {rank}: {text}") from error
+
+
+class Collectives(Protocol):
+    """What code that all ranks run asks of the other ranks; passed in, so that tests need no ranks.
+
+    Every method must be called by all ranks, in the same order.
+    """
+
+    def sum(self, numbers: Sequence[int]) -> list[int]:
+        """Returns the sum over ranks of each number; booleans count as 0 and 1."""
+        ...
+
+    def broadcast(self, value: _T) -> _T:
+        """Returns rank zero's `value` on every rank."""
+        ...
+
+    def raise_on_all_ranks(self, error: BaseException | None) -> None:
+        """Raises on every rank if any rank has an `error`; otherwise returns."""
+        ...
+
+
+class HorovodCollectives:
+    """The collectives over the ranks that `init` has joined, which may be this one alone.
+
+    Example:
+        >>> HorovodCollectives().sum([True, 3])
+        [1, 3]
+    """
+
+    def sum(self, numbers: Sequence[int]) -> list[int]:
+        """See `Collectives`."""
+        return [int(n) for n in allreduce_sum([np.array(numbers, np.int64)])[0]]
+
+    def broadcast(self, value: _T) -> _T:
+        """See `broadcast_object`."""
+        return broadcast_object(value)
+
+    def raise_on_all_ranks(self, error: BaseException | None) -> None:
+        """See the function `raise_on_all_ranks`."""
+        raise_on_all_ranks(error)

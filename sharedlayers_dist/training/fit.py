@@ -177,10 +177,7 @@ class _Run:
             self._track,
             capture=lambda position: self._capture(position, record, remembering),
             manager=manager,
-            sum_over_ranks=lambda numbers: [
-                int(n) for n in dist.allreduce_sum([np.array(numbers, np.int64)])[0]
-            ],
-            agree=dist.raise_on_all_ranks,
+            collectives=dist.HorovodCollectives(),
             stop=stop,
             every=config.checkpoint_every,
             minutes=config.checkpoint_minutes,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from sharedlayers_dist.dist import Collectives
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.position import Position, PositionTracker
@@ -28,8 +29,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         track: The run's position.
         capture: Makes a checkpoint.
         manager: Writes it, on rank zero; None on the others.
-        sum_over_ranks: Adds numbers over all ranks; every rank must call it.
-        agree: Raises on all ranks when one gives it an error.
+        collectives: Joins the decisions and the errors of all ranks.
         stop: Whether this rank was asked to stop.
         every: Steps between checkpoints within an epoch; 0 for none.
         minutes: Minutes between them, by rank zero's clock; 0 for none.
@@ -42,8 +42,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         *,
         capture: Capture,
         manager: CheckpointManager | None,
-        sum_over_ranks: Callable[[Sequence[int]], Sequence[int]],
-        agree: Callable[[BaseException | None], None],
+        collectives: Collectives,
         stop: StopRequest,
         every: int,
         minutes: float,
@@ -53,8 +52,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._track = track
         self._capture = capture
         self._manager = manager
-        self._sum_over_ranks = sum_over_ranks
-        self._agree = agree
+        self._collectives = collectives
         self._stop = stop
         self._every = every
         self._seconds = minutes * 60
@@ -66,11 +64,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
         """Saves if it is time; the last step of an epoch is left to the end of the epoch."""
         position = self._track.position
         error = self._manager.take_error() if self._manager else None
-        failed, due, stopped = self._sum_over_ranks(
+        failed, due, stopped = self._collectives.sum(
             [error is not None, self._is_due(position), self._stop.is_set]
         )
         if failed:
-            self._agree(error)
+            self._collectives.raise_on_all_ranks(error)
         if position.step_of_epoch == self._track.steps_per_epoch:
             return
         if due or stopped:
@@ -82,7 +80,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         """Saves at the start of the next epoch, with the metrics of this one."""
         position = Position(epoch=epoch + 1, step=self._track.position.step)
         self._save(position, dict(logs or {}))
-        (stopped,) = self._sum_over_ranks([self._stop.is_set])
+        (stopped,) = self._collectives.sum([self._stop.is_set])
         if stopped and not self._track.is_last_epoch:
             self._leave(position)
 
@@ -108,7 +106,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
                 self._manager.save(checkpoint, metrics)
         except Exception as e:  # Whatever it is, the other ranks must learn of it.
             error = e
-        self._agree(error)
+        self._collectives.raise_on_all_ranks(error)
 
     def _finish(self) -> None:
         """Waits until everything is written.
@@ -118,9 +116,9 @@ class SaveCheckpoints(keras.callbacks.Callback):
         """
         while True:
             is_busy = self._manager is not None and not self._manager.wait(_SECONDS_BETWEEN_LOOKS)
-            if self._sum_over_ranks([is_busy]) == [0]:
+            if self._collectives.sum([is_busy]) == [0]:
                 break
-        self._agree(self._manager.take_error() if self._manager else None)
+        self._collectives.raise_on_all_ranks(self._manager.take_error() if self._manager else None)
 
     def _leave(self, position: Position) -> None:
         self._finish()
