@@ -28,6 +28,10 @@ def make_alphabet(texts: Iterable[pa.Array | pa.ChunkedArray], size: int = ALPHA
     Args:
         texts: Arrays of strings, of the training set alone; read once, one after the other.
         size: Most characters of the alphabet.
+
+    Example:
+        >>> make_alphabet([pa.array(["banana", "no"])])
+        'anbo'
     """
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     for array in texts:

@@ -196,6 +196,15 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     Raises:
         UserError: in one line that names the file: a missing or empty dataset, a file that is no
             whole Parquet file, a missing column, a column of the wrong type, files that differ.
+
+    Example:
+        >>> import os
+        >>> os.mkdir("indexed")
+        >>> pairs = pa.table({"a": ["one", "two"], "b": ["one more", "three"], "label": [1, 0]})
+        >>> pq.write_table(pairs, "indexed/part-0.parquet")
+        >>> index = index_dataset("indexed")
+        >>> index.kind, index.num_rows, [file.name for file in index.files]
+        ('text', 2, ['part-0.parquet'])
     """
     filesystem, found = find_files(uri)
     sets = [name for name in SET_NAMES if any(f.name.startswith(f"{name}/") for f in found)]

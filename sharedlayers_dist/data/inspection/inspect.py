@@ -41,6 +41,15 @@ def inspect_dataset(config: InspectConfig, *, progress: bool = False) -> Inspect
 
     Raises:
         UserError: when there is no such dataset, or its files cannot be understood at all.
+
+    Example:
+        >>> import os, pyarrow as pa, pyarrow.parquet as pq
+        >>> os.mkdir("inspected")
+        >>> pairs = pa.table({"a": ["one", "one"], "b": ["two", "one"], "label": [0, 1]})
+        >>> pq.write_table(pairs, "inspected/part-0.parquet")
+        >>> report = inspect_dataset(InspectConfig(datasets=("inspected",)))
+        >>> report.sets["inspected"].num_rows, report.problems
+        (2, ('inspected: 1 pairs are of an item with itself',))
     """
     indexes = {name: index_dataset(uri) for name, uri in find_sets(config.datasets).items()}
     max_rows = None if config.verify else _MAX_ROWS

@@ -52,10 +52,18 @@ class ItemSource(Protocol):
 
 @dataclass
 class ArrayItems:
-    """Items that are in memory already."""
+    """Items that are in memory already.
+
+    Example:
+        >>> source = ArrayItems(pa.array(["hello", "hi"]), pa.array(["ann", "bob"]))
+        >>> [len(batch.items) for batch in source.iter_batches()]
+        [2]
+    """
 
     items: pa.Array
+    """`string`, or uint8 `fixed_shape_tensor`, without nulls."""
     groups: pa.Array
+    """`string`, whose item each is, without nulls."""
     num_bad_rows: int = 0
 
     @property
@@ -84,6 +92,14 @@ class FileItems:
     Raises:
         UserError: when there is no such file, its format is unknown, or a column is missing or
             of another type.
+
+    Example:
+        >>> with open("items.jsonl", "w") as file:
+        ...     print('{"text": "hello", "who": "ann"}', file=file)
+        ...     print('{"text": "", "who": "bob"}', file=file)
+        >>> source = FileItems("items.jsonl", column="text", group="who", on_bad_row="skip")
+        >>> [batch.items.to_pylist() for batch in source.iter_batches()], source.num_bad_rows
+        ([['hello']], 1)
     """
 
     def __init__(

@@ -31,6 +31,20 @@ def make_pairs(config: PairsConfig, *, progress: bool = False) -> PairsSummary:
     Raises:
         UserError: when the items cannot be read, the output holds something already, or more pairs
             are asked for than can be made.
+
+    Example:
+        >>> with open("tweets.csv", "w") as file:
+        ...     print("text,author", file=file)
+        ...     for n in range(90):
+        ...         print(f"tweet {n} of {n % 9},author {n % 9}", file=file)
+        >>> config = PairsConfig(
+        ...     items="tweets.csv", text="text", group="author", output="pairs", num_pairs=100
+        ... )
+        >>> print(make_pairs(config))
+        Made 100 pairs in pairs
+          train               80 pairs (40 of one group) of 45 items and 5 groups
+          validation          10 pairs (5 of one group) of 8 items and 2 groups
+          test                10 pairs (5 of one group) of 8 items and 2 groups
     """
     check_output(config.output)
     source = FileItems(
@@ -61,6 +75,20 @@ def make_pairs_of(
         options: the output, the sets and how to choose pairs.
         made_by: what the files say about where the items come from.
         progress: whether to show a progress bar on standard error.
+
+    Raises:
+        UserError: when the output holds something already, or more pairs are asked for than can be
+            made.
+        RuntimeError: when the items are others the second time.
+
+    Example:
+        >>> from sharedlayers_dist.data import ArrayItems
+        >>> texts = pa.array([f"tweet {n} of {n % 9}" for n in range(90)])
+        >>> source = ArrayItems(texts, pa.array([f"author {n % 9}" for n in range(90)]))
+        >>> options = MakingConfig(output="made", num_pairs=20, split_by="item")
+        >>> summary = make_pairs_of(source, options, made_by={"command": "an example"})
+        >>> {name: made.pairs for name, made in summary.sets.items()}
+        {'train': 16, 'validation': 2, 'test': 2}
     """
     check_output(options.output)
     with new_folder(options.output) as folder:
