@@ -68,10 +68,7 @@ output='s3://bucket/report'.
     scored = score_pairs(
         trained, index, batch_size=batch_size, on_bad_row=on_bad_row, on_pairs=on_pairs
     )
-    usable = scored.is_usable
-    left = ScoredPairs(
-        labels=scored.labels[usable], scores=scored.scores[usable], weights=scored.weights[usable]
-    )
+    left = scored.usable
     measured = measure(left.labels, left.scores, left.weights)
     figures = replace(measured, num_bad_rows=scored.num_bad_rows)
     title = {"run": str(trained.folder), "pairs": hide_secrets(pairs)}
@@ -100,11 +97,13 @@ def draw_scores(scored: ScoredPairs) -> bytes:
     from matplotlib.figure import Figure
     from sklearn.metrics import roc_curve
 
-    positive = scored.labels == 1
+    positive, counts = scored.labels == 1, scored.weights > 0
     figure = Figure(figsize=(10, 4), layout="constrained")
     curve, histogram = figure.subplots(1, 2)
-    if positive.any() and not positive.all():
-        accepts, hits, _ = roc_curve(scored.labels, scored.scores, sample_weight=scored.weights)
+    if 0 < positive[counts].sum() < counts.sum():
+        accepts, hits, _ = roc_curve(
+            scored.labels[counts], scored.scores[counts], sample_weight=scored.weights[counts]
+        )
         curve.plot(accepts, hits, color="tab:blue")
     curve.plot([0, 1], [0, 1], color="gray", linestyle=":", label="guessing")
     curve.set(xlabel="false accepts", ylabel="true accepts", title="ROC curve", aspect="equal")

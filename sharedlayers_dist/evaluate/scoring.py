@@ -49,6 +49,14 @@ class ScoredPairs:
         return ~np.isnan(self.scores)
 
     @property
+    def usable(self) -> ScoredPairs:
+        """The rows that have a score, alone."""
+        chosen = self.is_usable
+        return ScoredPairs(
+            labels=self.labels[chosen], scores=self.scores[chosen], weights=self.weights[chosen]
+        )
+
+    @property
     def num_bad_rows(self) -> int:
         """Rows that were left out."""
         return int(np.count_nonzero(~self.is_usable))

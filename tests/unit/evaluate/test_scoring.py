@@ -139,6 +139,13 @@ def test_the_loss_is_the_val_loss_of_training(tmp_path):
     assert abs(figures.loss - figures.loss * weight.size / weight.sum()) > 1e-3
 
 
+def test_one_kind_of_pairs_without_weight_leaves_a_report(trained, tmp_path):
+    pairs = write(tmp_path / "pairs", texts(4) | {"label": [0, 1] * 2, "weight": [1, 0] * 2})
+    figures = evaluate.evaluate(str(trained), str(pairs), str(tmp_path / "report"))
+    assert figures.roc_auc is None
+    assert "not defined" in (tmp_path / "report" / "report.html").read_text()
+
+
 def damage(run, change):
     model = keras.models.load_model(run / "model.keras", compile=False)
     model = change(model) or model
