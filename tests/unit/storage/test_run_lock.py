@@ -14,9 +14,9 @@ import pytest
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage import run_lock
 from sharedlayers_dist.storage.folder import open_folder
+from sharedlayers_dist.storage.holder import Holder
 from sharedlayers_dist.storage.run_lock import (
     LOCK,
-    Holder,
     RunLockLostError,
     lock_run,
     require_unlocked,
@@ -52,10 +52,8 @@ def store_uri(object_store):
 
 @pytest.fixture(params=["disk", "S3"])
 def uri(request, tmp_path):
-    return str(tmp_path / "a" / "run") if request.param == "disk" else _store_uri(request)
-
-
-def _store_uri(request):
+    if request.param == "disk":
+        return str(tmp_path / "a" / "run")
     return request.getfixturevalue("store_uri")
 
 
