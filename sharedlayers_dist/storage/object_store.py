@@ -167,8 +167,10 @@ class RemoteFolder:
             if MANIFEST in self.names(name):
                 self._filesystem.delete_file(f"{path}/{MANIFEST}")
             self._filesystem.delete_dir(path)
-        elif info.type == fs.FileType.File:
+            return
+        if info.type == fs.FileType.File:
             self._filesystem.delete_file(path)
+        self._remove_parts(name)
 
     def clean(self, name: str = "") -> None:
         """Does nothing: an object that was not written as a whole does not exist."""

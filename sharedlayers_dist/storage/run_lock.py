@@ -73,6 +73,14 @@ def lock_run(folder: Folder, *, owner: str = "") -> RunLock:
     Raises:
         UserError: when another process has it; nothing has been written then.
         OSError: when the storage cannot be asked.
+
+    Example:
+        >>> import tempfile
+        >>> from sharedlayers_dist.storage.folder import open_folder
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     lock = lock_run(open_folder(path))
+        ...     lock.require_held()
+        ...     lock.release()
     """
     me = Holder.of_this_process(owner)
     if isinstance(folder, LocalFolder):

@@ -156,11 +156,16 @@ class _Run:
         logs: list[MetricsLog | TensorBoardLog] = []
         manager = None
         if self._world.is_rank_zero:
-            log = MetricsLog(self._folder.files, METRICS, after=job.start.step)
+            log = MetricsLog(
+                self._folder.files,
+                METRICS,
+                after=job.start.step,
+                require_locked=self._folder.require_locked,
+            )
             manager = CheckpointManager(
                 self._folder.files,
                 _retention_policy(config),
-                before=lambda: self._before_checkpoint(log),
+                before=log.flush,
                 start=job.start.step,
             )
             logs = [
@@ -209,10 +214,6 @@ class _Run:
             steps=self._track.position.step,
             metrics=record.last_epoch or job.state.get("metrics", {}),
         )
-
-    def _before_checkpoint(self, log: MetricsLog) -> None:
-        self._folder.require_locked()
-        log.flush()
 
     def _say_what_was_cut(self, progress: Progress) -> None:
         """Says on rank zero what all ranks left out of the training pairs."""
@@ -320,6 +321,7 @@ class _Run:
         error: BaseException | None = None
         if self._world.is_rank_zero:
             try:
+                self._folder.require_locked()
                 export_models(
                     self._folder.files,
                     self._model,

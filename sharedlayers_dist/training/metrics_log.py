@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 
 from sharedlayers_dist.errors import UserError, named_line
 from sharedlayers_dist.storage.folder import Folder, LocalFolder
+from sharedlayers_dist.storage.run_lock import RunLockLostError
 from sharedlayers_dist.training.strict_json import without_infinities
 
 
@@ -22,10 +24,19 @@ class MetricsLog:
         files: The run folder.
         name: The file's name in it.
         after: Lines of later steps than this are dropped: a resumed run writes them again.
+        require_locked: Raises RunLockLostError when the folder is another process's by now.
     """
 
-    def __init__(self, files: Folder, name: str, *, after: int) -> None:
+    def __init__(
+        self,
+        files: Folder,
+        name: str,
+        *,
+        after: int,
+        require_locked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._files = files
+        self._require_locked = require_locked
         self._name = name
         if name in files.names():
             there = files.read(name)
@@ -42,6 +53,7 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Returns when all lines are on storage."""
+        self._require_locked()
         self._files.flush(self._name)
 
     def close(self) -> None:
@@ -50,8 +62,9 @@ class MetricsLog:
         Storage that does not take it is warned of: a run that fails has something better to say.
         """
         try:
+            self._require_locked()
             self._files.close(self._name)
-        except OSError as error:
+        except (OSError, RunLockLostError) as error:
             warnings.warn(
                 f"The last lines of {self._files}/{self._name} could not be written: "
                 f"{named_line(error)}",

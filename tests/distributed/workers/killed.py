@@ -20,7 +20,7 @@ import time
 import keras
 
 from sharedlayers_dist import TrainConfig, train
-from sharedlayers_dist.storage import folder as storage
+from sharedlayers_dist.storage import disk
 from sharedlayers_dist.training import fit as _fit  # noqa: F401  (loads all that a run needs)
 
 
@@ -64,7 +64,7 @@ def run(config: TrainConfig, kill: KillMe | None, at_save: int) -> None:
     callbacks = []
     if kill is not None:
         callbacks = [Steps(kill)]
-        publish = storage.LocalFolder.publish
+        publish = disk.LocalFolder.publish
 
         def watched_publish(self, name, files):
             os.pwrite(at_save, b"1", 0)
@@ -72,14 +72,14 @@ def run(config: TrainConfig, kill: KillMe | None, at_save: int) -> None:
             publish(self, name, files)
             os.pwrite(at_save, b"0", 0)
 
-        write = storage._write_durably
+        write = disk._write_durably
 
         def watched_write(path, pieces):
             write(path, pieces)
             kill.reached(path.name)
 
-        storage.LocalFolder.publish = watched_publish
-        storage._write_durably = watched_write
+        disk.LocalFolder.publish = watched_publish
+        disk._write_durably = watched_write
     train(config, callbacks)
 
 

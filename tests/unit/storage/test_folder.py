@@ -204,6 +204,10 @@ def test_parts_that_a_kill_has_left_do_not_count_twice(remote):
     assert remote.read("log") == b"one\n2"
     remote.write("log", b"new\n")
     assert objects_of(remote) == {"log": b"new\n"}
+    remote.append("log", b"more\n")
+    remote.flush("log")
+    remote.remove("log")
+    assert objects_of(remote) == {}
 
 
 def test_a_flush_that_failed_is_made_up_for(object_store):

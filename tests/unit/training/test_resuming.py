@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -15,9 +16,11 @@ from pyarrow import fs
 
 from sharedlayers_dist import TrainConfig, train
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.storage.run_lock import lock_run
+from sharedlayers_dist.storage.folder import LocalFolder, open_folder
+from sharedlayers_dist.storage.holder import Holder
+from sharedlayers_dist.storage.run_lock import LOCK, lock_run
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
+from sharedlayers_dist.training.checkpoints.manager import CheckpointWriteError
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import make_bucket, make_uri
 
@@ -218,6 +221,35 @@ def test_a_run_that_fails_leaves_all_its_lines_on_an_object_store(folder, object
         ("epoch", 2),
         ("step", 3),
     ]
+
+
+class TakingOver(keras.callbacks.Callback):
+    """Stands for another process that believes the lease to be left behind."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 3:
+            folder = open_folder(self.run)
+            holder = replace(Holder.of_this_process(""), host="far", token="another")
+            folder.write(LOCK, holder.write())
+
+
+def test_a_run_whose_folder_another_has_taken_over_writes_nothing_more(folder, object_store):
+    make_bucket("taken", object_store)
+    run = make_uri("taken/run", object_store)
+    with (
+        pytest.warns(UserWarning, match="RunLockLostError"),
+        pytest.raises(CheckpointWriteError, match=r"Another process writes to .* on far since"),
+    ):
+        train(config(folder, "run", output=run, log_every=1), [TakingOver(run)])
+    files = open_folder(run)
+    assert list_checkpoints(files) == ["step-00000002"]
+    assert b'"step": 3' not in files.read("metrics.jsonl")
+    assert files.names() == ["checkpoints", "config.json", "metrics.jsonl"]
+    assert Holder.read(files.read(LOCK)).host == "far"
 
 
 def test_initializing_from_a_run_takes_its_weights_alone(folder):
