@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     write_text_pairs(folder / "validation", 20, seed=1)
     for name, num_ranks in [("one", 1), ("horovod", 2)]:
         config = make_config(folder, name, launcher="auto", num_workers=1)
-        options = {field: getattr(config, field) for field in config.__slots__}
+        options = asdict(config)
         run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
     return folder
 
