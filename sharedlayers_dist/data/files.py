@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -70,7 +71,7 @@ def find_files(
             every = list(_walk(base, endings))
         else:
             every = list(_list_store(filesystem, base))
-    except OSError as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"The {what} {shown} cannot be listed: {hide_secrets(one_line(error))}"
         ) from error

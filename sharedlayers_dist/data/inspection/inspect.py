@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import fs
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ from sharedlayers_dist.config import InspectConfig
 from sharedlayers_dist.data.files import is_marker
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.inspection.figures import InspectedSet, report_set
-from sharedlayers_dist.data.inspection.plot import plot_sets
+from sharedlayers_dist.data.inspection.plot import check_plot, plot_sets
 from sharedlayers_dist.data.inspection.report import InspectionReport, LeakageReport, SetReport
 from sharedlayers_dist.data.inspection.rows import (
     UNKNOWN_GROUP,
@@ -51,6 +52,8 @@ def inspect_dataset(config: InspectConfig, *, progress: bool = False) -> Inspect
         >>> report.sets["inspected"].num_rows, report.problems
         (2, ('inspected: 1 pairs are of an item with itself',))
     """
+    if config.plot:
+        check_plot(config.plot)
     indexes = {name: index_dataset(uri) for name, uri in find_sets(config.datasets).items()}
     max_rows = None if config.verify else _MAX_ROWS
     groups = GroupNumbers()
@@ -100,7 +103,7 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
         path = path.rstrip("/")
         try:
             infos = filesystem.get_file_info([f"{path}/{name}" for name in SET_NAMES])
-        except OSError as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(
                 f"The dataset {hide_secrets(uri)} cannot be reached: {one_line(error)}"
             ) from error

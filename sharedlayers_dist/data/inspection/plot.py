@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,20 @@ _MOST_LENGTHS = 600
 _NUM_CHARACTERS = 40
 _NUM_PAIRS = 8
 _COLOURS = ("#3366aa", "#dd8833", "#449966", "#aa4455", "#8866bb")
+
+
+def check_plot(path: str) -> None:
+    """Refuses a picture for which there is no folder, before anything is read.
+
+    Raises:
+        UserError: names the picture.
+    """
+    folder = os.path.dirname(local_path(path, name="plot"))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"The picture cannot be written. Received: plot={path!r}. Name a file in a folder that "
+            f"is there and may be written to; {folder} is not."
+        )
 
 
 def plot_sets(sets: Mapping[str, InspectedSet], path: str) -> None:

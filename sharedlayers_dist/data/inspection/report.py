@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharedlayers_dist.data.schema import TEXT_LENGTH
 
 _LABEL_WIDTH = 12
+_Fact = tuple[str, str]
+"""A line of a report: its label, and what it says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,80 +164,81 @@ class InspectionReport:
 
 def _describe_set(name: str, report: SetReport) -> list[str]:
     """One set in a few lines, the first of them its name."""
-    rows = report.rows_per_row_group
     facts = [
-        (
-            "rows",
-            f"{report.num_rows:,} in {_count(report.num_files, 'file')} "
-            f"({_bytes(report.num_bytes)}), {_count(report.num_row_groups, 'row group')} of "
-            f"{_range(rows, '{:,.0f}')}",
-        ),
-        ("columns", ", ".join(f"{column} {kind}" for column, kind in report.schema.items())),
+        *_describe_files(report),
+        *_describe_pairs(report),
+        *(_describe_texts(report.lengths) if report.lengths else ()),
+        *(_describe_alphabet(report.alphabet) if report.alphabet else ()),
+        _describe_steps(report.steps),
     ]
-    if report.num_rows_read < report.num_rows:
-        facts.append(("read", f"{report.num_rows_read:,} rows; --verify reads every row"))
-    if report.made_by:
-        made_by = report.made_by
-        origin = ", ".join(f"{key} {made_by[key]}" for key in ("items", "seed") if key in made_by)
-        facts.append(("made by", f"{made_by.get('command', 'unknown')} ({origin})"))
-    positives = report.positive_share_of_row_groups
-    facts.append(
-        (
-            "labels",
-            f"{report.positive_share:.1%} positive; {_range(positives, '{:.1%}')} by row group",
-        )
-    )
-    if report.groups:
-        facts.append(
-            (
-                "groups",
-                f"{report.groups.num_groups:,}; the largest has {report.groups.largest_share:.2%} "
-                f"of the sides, the median one {report.groups.median_sides:,.0f} sides",
-            )
-        )
-    in_batch = report.steps.items_per_side
-    shared = "" if in_batch is None else f", {in_batch:.2f} in a shuffled batch"
-    facts.append(
-        (
-            "items",
-            f"{report.num_items:,} different; for each side "
-            f"{report.items_per_side_of_row_groups:.2f} in a row group{shared}",
-        )
-    )
-    if report.lengths:
-        quantiles = ", ".join(
-            f"{float(share):.0%} up to {length}"
-            for share, length in report.lengths.quantiles.items()
-        )
-        facts.append(("lengths", f"mean {report.lengths.mean:.0f}; {quantiles} characters"))
-        facts.append(("", _sparkline(report.lengths.histogram)))
-        if report.lengths.num_cut:
-            facts.append(("", f"{report.lengths.num_cut:,} are longer than {TEXT_LENGTH}: cut"))
-    if report.alphabet:
-        missing = ", ".join(
-            f"{_visible(character)} {count:,}"
-            for character, count in report.alphabet.missing.items()
-        )
-        facts.append(
-            (
-                "alphabet",
-                f"{report.alphabet.size} characters cover {report.alphabet.coverage:.3%}"
-                + (f"; most frequent outside: {missing}" if missing else ""),
-            )
-        )
-    steps = report.steps
-    facts.append(
-        (
-            "steps",
-            f"{steps.num_steps:,} of {steps.batch_size:,} pairs over "
-            f"{_count(steps.num_ranks, 'rank')}, the last of {steps.last_batch:,}; "
-            f"{_range(steps.rows_per_rank, '{:,.0f}')} pairs a rank",
-        )
-    )
     return [
         f"{name}: {report.uri}",
         *(f"  {label:<{_LABEL_WIDTH}}{fact}" for label, fact in facts),
     ]
+
+
+def _describe_files(report: SetReport) -> Iterator[_Fact]:
+    rows = _range(report.rows_per_row_group, "{:,.0f}")
+    yield (
+        "rows",
+        f"{report.num_rows:,} in {_count(report.num_files, 'file')} "
+        f"({_bytes(report.num_bytes)}), {_count(report.num_row_groups, 'row group')} of {rows}",
+    )
+    yield "columns", ", ".join(f"{column} {kind}" for column, kind in report.schema.items())
+    if report.num_rows_read < report.num_rows:
+        yield "read", f"{report.num_rows_read:,} rows; --verify reads every row"
+    if report.made_by:
+        made_by = report.made_by
+        origin = ", ".join(f"{key} {made_by[key]}" for key in ("items", "seed") if key in made_by)
+        yield "made by", f"{made_by.get('command', 'unknown')} ({origin})"
+
+
+def _describe_pairs(report: SetReport) -> Iterator[_Fact]:
+    positives = _range(report.positive_share_of_row_groups, "{:.1%}")
+    yield "labels", f"{report.positive_share:.1%} positive; {positives} by row group"
+    if report.groups:
+        yield (
+            "groups",
+            f"{report.groups.num_groups:,}; the largest has {report.groups.largest_share:.2%} "
+            f"of the sides, the median one {report.groups.median_sides:,.0f} sides",
+        )
+    in_batch = report.steps.items_per_side
+    shared = "" if in_batch is None else f", {in_batch:.2f} in a shuffled batch"
+    yield (
+        "items",
+        f"{report.num_items:,} different; for each side "
+        f"{report.items_per_side_of_row_groups:.2f} in a row group{shared}",
+    )
+
+
+def _describe_texts(lengths: LengthReport) -> Iterator[_Fact]:
+    quantiles = ", ".join(
+        f"{float(share):.0%} up to {length}" for share, length in lengths.quantiles.items()
+    )
+    yield "lengths", f"mean {lengths.mean:.0f}; {quantiles} characters"
+    yield "", _sparkline(lengths.histogram)
+    if lengths.num_cut:
+        yield "", f"{lengths.num_cut:,} are longer than {TEXT_LENGTH}: cut"
+
+
+def _describe_alphabet(alphabet: AlphabetReport) -> Iterator[_Fact]:
+    missing = ", ".join(
+        f"{_visible(character)} {count:,}" for character, count in alphabet.missing.items()
+    )
+    yield (
+        "alphabet",
+        f"{alphabet.size} characters cover {alphabet.coverage:.3%}"
+        + (f"; most frequent outside: {missing}" if missing else ""),
+    )
+
+
+def _describe_steps(steps: StepReport) -> _Fact:
+    return (
+        "steps",
+        f"{steps.num_steps:,} of {steps.batch_size:,} pairs over "
+        f"{_count(steps.num_ranks, 'rank')}, the last of {steps.last_batch:,}; "
+        f"{_range(steps.rows_per_rank, '{:,.0f}')} pairs a rank",
+    )
 
 
 def _sparkline(histogram: tuple[int, ...]) -> str:

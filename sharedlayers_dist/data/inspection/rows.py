@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -96,15 +97,8 @@ def read_set(
         advance: called with the number of rows read, after each row group.
     """
     loader = RowGroupLoader(index, on_bad_row="skip")
-    lengths = np.zeros(_LONGEST + 1, np.int64)
-    characters = np.zeros(NUM_CODE_POINTS, np.int64)
-    parts: dict[str, list[np.ndarray]] = {
-        "row_group": [np.empty(0, np.int64)],
-        "label": [np.empty(0, np.int8)],
-        "item": [np.empty((0, 2), np.uint64)],
-        "content": [np.empty((0, 2), np.uint64)],
-        "group": [np.empty((0, 2), np.int32)],
-    }
+    counts = _TextCounts()
+    parts = [_RowPart.empty()]
     num_read = 0
     problems: list[str] = []
     group_problems: list[str] = []
@@ -123,34 +117,72 @@ def read_set(
             file, number = index.file_of_group(row_group)
             group_problems.append(f"{file.path}, row group {number}: {one_line(error)}")
             group = np.full((len(good), 2), UNKNOWN_GROUP, np.int32)
-        sides = [_sides(side, good) for side in (loaded.a, loaded.b)]
+        sides = [_take(side, good) for side in (loaded.a, loaded.b)]
         if index.kind == "text":
             for side in sides:
-                length = np.minimum(pc.utf8_length(side).to_numpy(), _LONGEST)
-                lengths += np.bincount(length, minlength=_LONGEST + 1)
-                characters += count_characters(side)
-        exact = np.stack([content_keys(side, exact=True) for side in sides], axis=1)
-        content = exact
-        if index.kind == "text":
-            content = np.stack([content_keys(side) for side in sides], axis=1)
-        parts["row_group"].append(np.full(len(good), row_group))
-        parts["label"].append(loaded.label[good].astype(np.int8))
-        parts["item"].append(exact ^ (group.astype(np.uint64) * _MIX))
-        parts["content"].append(content)
-        parts["group"].append(group)
-    arrays = {name: np.concatenate(values) for name, values in parts.items()}
+                counts.add(side)
+        item, content = _number_items(sides, group)
+        label = loaded.label[good].astype(np.int8)
+        parts.append(_RowPart(np.full(len(good), row_group), label, item, content, group))
+    rows = _RowPart(*map(np.concatenate, zip(*parts, strict=True)))
     return SetRows(
-        **arrays,
-        lengths=lengths,
-        characters=characters,
+        **rows._asdict(),
+        lengths=counts.lengths,
+        characters=counts.characters,
         num_read=num_read,
-        num_bad=num_read - len(arrays["label"]),
+        num_bad=num_read - len(rows.label),
         problems=problems,
         group_problems=group_problems,
     )
 
 
-def _sides(items: pa.Array | np.ndarray, good: np.ndarray) -> pa.Array | np.ndarray:
+class _RowPart(NamedTuple):
+    """The rows of one row group, by the names of `SetRows`."""
+
+    row_group: np.ndarray
+    label: np.ndarray
+    item: np.ndarray
+    content: np.ndarray
+    group: np.ndarray
+
+    @classmethod
+    def empty(cls) -> _RowPart:
+        """No rows, of the right types."""
+        return cls(
+            np.empty(0, np.int64),
+            np.empty(0, np.int8),
+            np.empty((0, 2), np.uint64),
+            np.empty((0, 2), np.uint64),
+            np.empty((0, 2), np.int32),
+        )
+
+
+class _TextCounts:
+    """How long texts are, and how often each character is in them."""
+
+    def __init__(self) -> None:
+        self.lengths = np.zeros(_LONGEST + 1, np.int64)
+        self.characters = np.zeros(NUM_CODE_POINTS, np.int64)
+
+    def add(self, texts: pa.Array) -> None:
+        """Counts more texts."""
+        length = np.minimum(pc.utf8_length(texts).to_numpy(), _LONGEST)
+        self.lengths += np.bincount(length, minlength=_LONGEST + 1)
+        self.characters += count_characters(texts)
+
+
+def _number_items(
+    sides: list[pa.Array | np.ndarray], group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keys uint64 (rows, 2) of both sides' items and contents, as in `SetRows`."""
+    exact = np.stack([content_keys(side, exact=True) for side in sides], axis=1)
+    content = exact
+    if isinstance(sides[0], pa.Array):
+        content = np.stack([content_keys(side) for side in sides], axis=1)
+    return exact ^ (group.astype(np.uint64) * _MIX), content
+
+
+def _take(items: pa.Array | np.ndarray, good: np.ndarray) -> pa.Array | np.ndarray:
     """The good rows of one column."""
     return items.take(pa.array(good)) if isinstance(items, pa.Array) else items[good]
 

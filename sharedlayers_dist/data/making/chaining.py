@@ -1,8 +1,8 @@
 """The order of pairs in a file: chains, in which each pair shares an item with the one before.
 
-Any stretch of w rows of a chain has about w + 1 different items instead of 2 w, however it is cut,
-and pairs of as many groups as it has positives. The labels take turns, so that every stretch is
-balanced.
+Any w consecutive rows of a chain have about w + 1 different items instead of 2 w, wherever they are
+cut, and pairs of as many groups as there are positives among them. The labels take turns, so that
+any consecutive rows are balanced.
 """
 
 from __future__ import annotations

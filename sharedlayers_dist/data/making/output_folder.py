@@ -14,13 +14,19 @@ from sharedlayers_dist.storage.uri import local_path
 
 
 def check_output(output: str) -> None:
-    """Refuses an output folder that holds something.
+    """Refuses an output that is there already and is no empty folder.
 
     Raises:
         UserError: names the folder.
     """
-    path = Path(local_path(output, name="output"))
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    path = _resolve(output)
+    try:
+        is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    except OSError as error:
+        raise UserError(
+            f"The output folder cannot be made. Received: output={output!r}. {error}"
+        ) from error
+    if is_taken:
         raise UserError(
             f"Nothing is overwritten, and there is something already. Received: output={output!r}. "
             "Give the name of a new or empty folder."
@@ -30,7 +36,7 @@ def check_output(output: str) -> None:
 @contextmanager
 def new_folder(output: str) -> Iterator[Path]:
     """A folder that gets the name `output` when all went well, and is removed when not."""
-    path = Path(local_path(output, name="output"))
+    path = _resolve(output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
@@ -48,6 +54,11 @@ def new_folder(output: str) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _resolve(output: str) -> Path:
+    """The absolute path of the folder; of a link, that of the folder it leads to."""
+    return Path(os.path.realpath(local_path(output, name="output")))
 
 
 def _umask() -> int:

@@ -66,7 +66,7 @@ def split_items(
     """Gives each item to one set, so that every group is divided as `shares` say.
 
     The items are put in order of group, at random within a group, and the k-th gets the value
-    `(u + k * golden ratio) mod 1`. Any stretch of that sequence is spread evenly over [0, 1), so
+    `(u + k * golden ratio) mod 1`. Any consecutive values are spread evenly over [0, 1), so
     each group is divided within about an item, however small it is.
 
     Args:

@@ -148,6 +148,14 @@ def test_empty_text_files_are_left_out_and_named(tmp_path):
         Items().count(str(tmp_path / "single.csv"))
 
 
+@both
+@pytest.mark.parametrize("uri", ["s3://", "a\0b"])
+def test_a_path_that_is_none_is_told_in_a_line(data, uri):
+    with pytest.raises(ValueError, match="cannot be listed") as refused:
+        data.count(uri)
+    assert "\n" not in str(refused.value)
+
+
 def test_an_empty_parquet_file_is_refused(tmp_path):
     for data in (Items(), Pairs()):
         folder = tmp_path / data.ending

@@ -267,7 +267,7 @@ def test_the_report_is_json_and_a_picture_too(tmp_path):
         assert set(values["sets"]) == set(report.sets)
     assert inspect(tmp_path / "out").sets["train"].schema["a"] == "uint8 image 5x4x3"
     with pytest.raises(ValueError, match="The picture cannot be written"):
-        inspect(tmp_path / "text", plot=str(tmp_path / "no" / "folder.png"))
+        inspect(tmp_path / "absent", plot=str(tmp_path / "no" / "folder.png"))  # Nothing is read.
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def mine(sizes, positives, negatives, blocks=1, seed=0):
 
 
 def items_per_side(pairs, num_rows):
-    """Different items of stretches of `num_rows` rows, over their sides; a mean."""
+    """Different items of `num_rows` consecutive rows, over their sides; a mean."""
     starts = range(0, len(pairs.a) - num_rows + 1, num_rows)
     counts = [
         len(np.unique([pairs.a[s : s + num_rows], pairs.b[s : s + num_rows]])) for s in starts
@@ -45,7 +45,7 @@ def test_labels_take_turns_and_neighbours_share_an_item():
 
 @given(st.data())
 @settings(max_examples=100)
-def test_every_row_stays_in_its_block_and_no_stretch_tells_the_label(data):
+def test_every_row_stays_in_its_block_and_no_consecutive_rows_tell_the_label(data):
     blocks = data.draw(st.lists(st.lists(st.integers(0, 1), max_size=30), max_size=4))
     label = np.array([value for block in blocks for value in block], np.int8)
     sides = st.lists(st.integers(0, 12), min_size=len(label), max_size=len(label))
@@ -62,7 +62,7 @@ def test_every_row_stays_in_its_block_and_no_stretch_tells_the_label(data):
         start = stop
 
 
-def test_stretches_have_about_one_item_a_pair_and_many_groups():
+def test_consecutive_rows_have_about_one_item_a_pair_and_many_groups():
     sizes = np.random.default_rng(2).zipf(1.6, size=2000).clip(1, 300).tolist()
     group, pairs = mine(sizes, 4096, 4096, blocks=32)
     assert items_per_side(pairs, 11) < 0.57  # 12 of 22 where no chain ends.
@@ -76,8 +76,8 @@ def test_stretches_have_about_one_item_a_pair_and_many_groups():
 @pytest.mark.parametrize(("positives", "most"), [(100, 1), (1000, 0.55), (1900, 0.7)])
 def test_any_balance_is_spread_evenly_and_items_shared_where_the_pairs_allow_it(positives, most):
     _, pairs = mine([20] * 200, positives, 2000 - positives, blocks=8)
-    per_stretch = pairs.label.reshape(-1, 50).sum(axis=1)
-    assert np.ptp(per_stretch) <= 2
+    positives = pairs.label.reshape(-1, 50).sum(axis=1)
+    assert np.ptp(positives) <= 2
     assert items_per_side(pairs, 50) < most
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import subprocess
 import sys
@@ -259,6 +260,13 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ValueError, match="Nothing is overwritten"):
         make(tmp_path / "file", num_pairs=100)
     assert (tmp_path / "file").read_text() == "mine"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="Nothing is overwritten"):
+        make(tmp_path / "pipe", num_pairs=100)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    make(tmp_path / "link", num_pairs=100)
+    assert sorted(x.name for x in (tmp_path / "elsewhere").iterdir()) == sorted(SETS)
 
 
 class UnreadItems(ArrayItems):
@@ -273,6 +281,8 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_items_are_read(tmp_
     unread = UnreadItems(pa.array(["a"]), pa.array(["x"]))
     with pytest.raises(ValueError, match="cannot be made"):
         make(tmp_path / "file" / "below", unread)
+    with pytest.raises(ValueError, match="cannot be made"):
+        make(tmp_path / ("x" * 300), unread)
     assert (tmp_path / "file").read_text() == "mine"
 
 
