@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from typing import Annotated
 
@@ -28,7 +29,11 @@ from sharedlayers_dist.config import (
     RunConfig,
     TrainConfig,
 )
-from sharedlayers_dist.errors import UserError, show_warnings_in_one_line
+from sharedlayers_dist.errors import (
+    CollectiveRuntimeError,
+    UserError,
+    show_warnings_in_one_line,
+)
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import TrainResult
@@ -193,32 +198,42 @@ def _say(error: BaseException) -> None:
     print(f"sharedlayers{place}: {text}", file=sys.stderr, flush=True)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits with its code.
+def _tell(error: BaseException) -> int:
+    """Tells of an error that is foreseen, on the rank that speaks for it; returns the exit code.
 
     Of several ranks the one that failed speaks, or one of those that miss another; and rank zero
-    for what all of them raise.
+    for what all of them raise. Where a fault of the program or of a library stands behind the
+    error, the rank that has met it shows its traceback too.
     """
+    is_everyones = isinstance(error, CycloptsError) or hasattr(error, "raised_on_all_ranks")
+    rank = Launch.detect().rank
+    if isinstance(error, CollectiveRuntimeError) and not _is_foreseen(error.__cause__):
+        traceback.print_exception(error.__cause__)
+    if rank == getattr(error, "reporting_rank", 0 if is_everyones else rank):
+        _say(error)
+    if isinstance(error, RunInterruptedError):
+        return EXIT_CODE
+    is_users = isinstance(error, CycloptsError | UserError) or getattr(error, "is_users", False)
+    return 2 if is_users else 1
+
+
+def _is_foreseen(error: BaseException | None) -> bool:
+    """Whether an error's own text says all of it.
+
+    So it is for a mistake of a user, storage that cannot be reached, a full disk, and the state of
+    a cluster; not for a RuntimeError that one rank has met by itself.
+    """
+    if error is None or isinstance(error, UserError | OSError | CycloptsError):
+        return True
+    return hasattr(error, "raised_on_all_ranks")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its code."""
     show_warnings_in_one_line("sharedlayers")
     try:
         app(arguments, exit_on_error=False, print_error=False)
-    except RunInterruptedError as error:
-        if Launch.detect().is_rank_zero:
-            _say(error)
-        sys.exit(EXIT_CODE)
-    except (CycloptsError, UserError) as error:
-        is_everyones = isinstance(error, CycloptsError) or getattr(
-            error, "raised_on_all_ranks", False
-        )
-        if Launch.detect().is_rank_zero or not is_everyones:
-            _say(error)
-        sys.exit(2)
-    except RuntimeError as error:
-        if not getattr(error, "raised_on_all_ranks", False):
+    except Exception as error:
+        if not _is_foreseen(error):
             raise
-        if Launch.detect().rank == getattr(error, "reporting_rank", 0):
-            _say(error)
-        sys.exit(1)
-    except OSError as error:  # Storage that cannot be reached, a full disk: no fault of the code.
-        _say(error)
-        sys.exit(1)
+        sys.exit(_tell(error))

@@ -21,6 +21,15 @@ class CollectiveUserError(UserError):
     raised_on_all_ranks = True
 
 
+class CollectiveRuntimeError(RuntimeError):
+    """A RuntimeError that every rank raises, so that rank zero alone can speak for all.
+
+    On the rank that met it, it is raised from the error itself.
+    """
+
+    raised_on_all_ranks = True
+
+
 def one_line(error: BaseException) -> str:
     """An error's text without the line breaks of some libraries; its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

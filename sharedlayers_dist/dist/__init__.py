@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.callbacks.replica_guard import ReplicaGuard as ReplicaGuard
     from sharedlayers_dist.dist.callbacks.replica_guard import check_replicas as check_replicas
     from sharedlayers_dist.dist.collective_timing import collective_seconds as collective_seconds
-    from sharedlayers_dist.dist.collectives import CollectiveRuntimeError as CollectiveRuntimeError
     from sharedlayers_dist.dist.collectives import Collectives as Collectives
     from sharedlayers_dist.dist.collectives import HorovodCollectives as HorovodCollectives
     from sharedlayers_dist.dist.collectives import allgather_array as allgather_array
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
     from sharedlayers_dist.dist.runtime import shutdown as shutdown
     from sharedlayers_dist.dist.runtime import size as size
     from sharedlayers_dist.dist.runtime import world as world
+    from sharedlayers_dist.errors import CollectiveRuntimeError as CollectiveRuntimeError
 
 _HOME_OF_NAME = {
     "Adasum": "gradients.reduction",

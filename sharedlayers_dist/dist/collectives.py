@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import count_outside
-from sharedlayers_dist.errors import CollectiveUserError, UserError
+from sharedlayers_dist.errors import CollectiveRuntimeError, CollectiveUserError, UserError
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 * 2**20
@@ -106,12 +106,6 @@ def allgather_array(array: np.ndarray) -> np.ndarray:
 def barrier() -> None:
     """Returns once every rank has come here."""
     allreduce_sum([np.zeros((), np.int64)])
-
-
-class CollectiveRuntimeError(RuntimeError):
-    """A RuntimeError that every rank raises, so that rank zero alone can speak for all."""
-
-    raised_on_all_ranks = True
 
 
 def raise_on_all_ranks(error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist import dist
+from sharedlayers_dist import dist, training
 from sharedlayers_dist.cli import main
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import make_bucket, make_uri
@@ -361,3 +361,36 @@ def test_the_doctor_names_the_versions(command):
     assert code == 0
     assert "horovod 0.28.1" in out
     assert dist.size() == 1
+
+
+def test_only_a_users_mistake_loses_its_traceback(command, tmp_path, monkeypatch, capsys):
+    pairs = write_text_pairs(tmp_path / "pairs", 10)
+    train = ["train", "--pairs", pairs, "--output", tmp_path / "run", *SHORT]
+
+    class Adds(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            np.zeros(2) + np.zeros(3)
+
+    fit = training.train
+    monkeypatch.setattr(training, "train", lambda config: fit(config, [Adds()]))
+    with pytest.raises(ValueError, match="operands could not be broadcast"):  # Python shows it all.
+        command(*train)
+
+
+def test_the_rank_that_met_a_fault_shows_it_whole(capsys, monkeypatch):
+    """A failure of one rank that all of them were told of, as from `dist.raise_on_all_ranks`."""
+
+    def fail(config):
+        try:
+            np.zeros(2) + np.zeros(3)
+        except ValueError as error:
+            raise dist.CollectiveRuntimeError("Rank 0: ValueError: operands") from error
+
+    monkeypatch.setattr(training, "train", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--pairs", "x", "--output", "y"])
+    assert ended.value.code == 1
+    first, *_, fault, last = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert fault.startswith("ValueError: operands could not be broadcast")
+    assert last == "sharedlayers: Rank 0: ValueError: operands"
