@@ -165,6 +165,23 @@ def can_be_read(filesystem: fs.FileSystem, path: str) -> bool:
     return True
 
 
+def check_column(path: str, column: str, columns: Sequence[str], *, source: str = "") -> None:
+    """Raises UserError unless just one of a file's `columns` has the name `column`.
+
+    Args:
+        path: the file.
+        column: the name.
+        columns: the names of the file's columns.
+        source: where these names stand.
+    """
+    if columns.count(column) != 1:
+        problem = "several columns" if column in columns else "no column"
+        raise UserError(
+            f"{path} has {problem} {column!r}. Its columns{source}: "
+            f"{', '.join(map(repr, columns)) or 'none'}.{suggest_column(path, column, columns)}"
+        )
+
+
 def suggest_column(path: str, wanted: str, columns: Sequence[str]) -> str:
     """Where a column that a file has not may be; empty, or a sentence with a space before it.
 

@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import PARQUET, FoundFile, open_to_go_through
+from sharedlayers_dist.data.files import PARQUET, FoundFile, check_column, open_to_go_through
 from sharedlayers_dist.data.making.bad_rows import BadRows
-from sharedlayers_dist.data.making.text_files import check_column
 from sharedlayers_dist.data.schema import is_text
 from sharedlayers_dist.data.text import is_utf8
 from sharedlayers_dist.errors import UserError, one_line

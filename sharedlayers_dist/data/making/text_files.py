@@ -6,12 +6,12 @@ import csv
 import io
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from sharedlayers_dist.data.files import suggest_column
+from sharedlayers_dist.data.files import check_column, suggest_column
 from sharedlayers_dist.data.making.bad_rows import BadRows
 from sharedlayers_dist.errors import UserError
 
@@ -75,23 +75,6 @@ def _check_signature(path: str, start: bytes) -> None:
         found = ["UTF-16, or of no text. Convert it: iconv -f UTF-16LE -t UTF-8"]
     if found:
         raise UserError(f"{path} must be UTF-8 text, and its first bytes are those of {found[0]}.")
-
-
-def check_column(path: str, column: str, columns: Sequence[str], *, source: str = "") -> None:
-    """Raises UserError unless just one of a file's `columns` has the name `column`.
-
-    Args:
-        path: the file.
-        column: the name.
-        columns: the names of the file's columns.
-        source: where these names stand.
-    """
-    if columns.count(column) != 1:
-        problem = "several columns" if column in columns else "no column"
-        raise UserError(
-            f"{path} has {problem} {column!r}. Its columns{source}: "
-            f"{', '.join(map(repr, columns)) or 'none'}.{suggest_column(path, column, columns)}"
-        )
 
 
 def iter_csv(
