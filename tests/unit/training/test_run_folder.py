@@ -3,6 +3,7 @@ import json
 import pytest
 
 from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.training import RunFolder
 
 FACTS = {"fingerprint": "abc", "alphabet": "xy", "versions": {"keras": "3"}}
@@ -82,3 +83,10 @@ def test_the_same_data_may_lie_elsewhere(tmp_path):
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"holds a config\.json"):
         RunFolder(str(tmp_path / "none")).read_config()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("years of work")
+    with pytest.raises(UserError, match="can be made and written to"):
+        RunFolder(str(tmp_path / "file" / "run")).lock()
+    assert (tmp_path / "file").read_text() == "years of work"
