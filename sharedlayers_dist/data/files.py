@@ -77,17 +77,7 @@ def find_files(
         ) from error
     # That text may be compressed need not be said each time.
     wanted = ", ".join(f"*{ending}" for ending in endings if ending.count(".") == 1)
-    every.sort(key=lambda file: file.name)
-    others = [file.name for file in every if not file.name.lower().endswith(tuple(endings))]
-    found = [file for file in every if file.name.lower().endswith(tuple(endings))]
-    # Of a table without rows some programs write no byte. Parquet has its footer at least.
-    empty = [f.name for f in found if not f.size and not f.name.lower().endswith(PARQUET)]
-    found = [file for file in found if file.name not in set(empty)]
-    kinds = [
-        _count_and_name(others, f"not named {wanted}"),
-        _count_and_name(empty, "empty"),
-    ]
-    left_out = " and ".join(filter(None, kinds))
+    found, left_out = _choose(every, endings, wanted)
     if not found:
         raise UserError(
             f"A folder of data needs at least one file named {wanted}. "
@@ -95,7 +85,26 @@ def find_files(
         )
     if left_out:
         warnings.warn(f"Left out of the {what} {shown}: {left_out}.", stacklevel=3)
-    return filesystem, found
+    return filesystem, sorted(found, key=lambda file: file.name)
+
+
+def _choose(
+    files: Sequence[FoundFile], endings: Sequence[str], wanted: str
+) -> tuple[list[FoundFile], str]:
+    """The files with data, and in words how many others there are, and which."""
+    found: list[FoundFile] = []
+    others: list[str] = []
+    empty: list[str] = []
+    for file in files:
+        name = file.name.lower()
+        if not name.endswith(tuple(endings)):
+            others.append(file.name)
+        elif not file.size and not name.endswith(PARQUET):
+            empty.append(file.name)  # What some programs write where they have no rows.
+        else:
+            found.append(file)
+    kinds = (_count_and_name(others, f"not named {wanted}"), _count_and_name(empty, "empty"))
+    return found, " and ".join(filter(None, kinds))
 
 
 def _list_store(filesystem: fs.FileSystem, base: str) -> Iterator[FoundFile]:
@@ -146,7 +155,7 @@ def _count_and_name(names: Sequence[str], what: str) -> str:
         return ""
     number = "1 file that is" if len(names) == 1 else f"{len(names):,} files that are"
     more = ", ..." if len(names) > _NUM_NAMED else ""
-    return f"{number} {what} ({', '.join(names[:_NUM_NAMED])}{more})"
+    return f"{number} {what} ({', '.join(sorted(names)[:_NUM_NAMED])}{more})"
 
 
 def is_marker(name: str) -> bool:

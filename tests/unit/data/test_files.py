@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.making.items import FileItems
+from sharedlayers_dist.errors import UserError
 from tests.object_store import make_bucket, make_uri
 
 
@@ -102,11 +103,11 @@ def test_a_broken_link_is_refused(data, tmp_path, ending):
     write_tree(data, tmp_path)
     link = tmp_path / "below" / ("gone" + data.ending * ending)
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"gone.*leads nowhere"):
+    with pytest.raises(UserError, match=r"gone.*leads nowhere"):
         data.count(str(tmp_path))
     link.unlink()
     link.symlink_to(link)
-    with pytest.raises(ValueError, match=r"gone.*leads nowhere"):
+    with pytest.raises(UserError, match=r"gone.*leads nowhere"):
         data.count(str(tmp_path))
 
 
@@ -123,7 +124,7 @@ def test_a_folder_that_may_not_be_read_is_refused(data, tmp_path):
     if user == 0:
         os.seteuid(65534)  # Root may read everything.
     try:
-        with pytest.raises(ValueError, match=r"cannot be listed.*below/closed"):
+        with pytest.raises(UserError, match=r"cannot be listed.*below/closed"):
             data.count(str(tmp_path))
     finally:
         os.seteuid(user)
@@ -134,7 +135,7 @@ def test_a_folder_that_may_not_be_read_is_refused(data, tmp_path):
 def test_a_name_of_data_that_is_no_file_is_refused(data, tmp_path):
     write_tree(data, tmp_path)
     os.mkfifo(tmp_path / f"pipe{data.ending}")
-    with pytest.raises(ValueError, match=r"pipe.*neither a file nor a folder"):
+    with pytest.raises(UserError, match=r"pipe.*neither a file nor a folder"):
         data.count(str(tmp_path))
 
 
@@ -144,14 +145,14 @@ def test_empty_text_files_are_left_out_and_named(tmp_path):
     with pytest.warns(UserWarning, match=r"1 file that is empty.*part-7\.jsonl"):
         assert Items().count(str(tmp_path)) == 7
     (tmp_path / "single.csv").touch()
-    with pytest.raises(ValueError, match=r"single\.csv.*is empty"):
+    with pytest.raises(UserError, match=r"single\.csv.*is empty"):
         Items().count(str(tmp_path / "single.csv"))
 
 
 @both
 @pytest.mark.parametrize("uri", ["s3://", "a\0b"])
 def test_a_path_that_is_none_is_told_in_a_line(data, uri):
-    with pytest.raises(ValueError, match="cannot be listed") as refused:
+    with pytest.raises(UserError, match="cannot be listed") as refused:
         data.count(uri)
     assert "\n" not in str(refused.value)
 
@@ -161,14 +162,14 @@ def test_an_empty_parquet_file_is_refused(tmp_path):
         folder = tmp_path / data.ending
         write_tree(data, folder)
         (folder / "z.parquet").touch()
-        with pytest.raises(ValueError, match=r"z\.parquet"):
+        with pytest.raises(UserError, match=r"z\.parquet"):
             data.count(str(folder))
 
 
 def test_a_folder_of_other_files_says_which_it_holds(tmp_path):
     (tmp_path / "x.txt").write_text("x")
     for data, wanted in ((Items(), ".csv"), (Pairs(), ".parquet")):
-        with pytest.raises(ValueError, match=rf"\{wanted}.*1 file .*x\.txt"):
+        with pytest.raises(UserError, match=rf"\{wanted}.*1 file .*x\.txt"):
             data.count(str(tmp_path))
 
 
@@ -187,5 +188,5 @@ def test_a_column_in_the_name_of_a_folder_is_pointed_at(data, column, tmp_path):
         path.write_text("text\nhi\n")
     else:
         pq.write_table(pa.table({"a": ["x"], "b": ["y"]}), path)
-    with pytest.raises(ValueError, match=rf"'{column}' is in the name of the folder '{column}=0'"):
+    with pytest.raises(UserError, match=rf"'{column}' is in the name of the folder '{column}=0'"):
         data.count(str(tmp_path))

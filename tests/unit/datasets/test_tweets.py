@@ -17,6 +17,8 @@ from sklearn.metrics import roc_auc_score
 from synthetic_authors import draw_habits, write_text
 from tweets import TweetsConfig, draw_activity, make_tweets, write_tweets
 
+from sharedlayers_dist.errors import UserError
+
 DATASETS = Path(__file__).parents[3] / "datasets"
 
 
@@ -133,5 +135,5 @@ def test_anyones_tweets_can_be_taken(tmp_path):
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         TweetsConfig(output="out", **options)

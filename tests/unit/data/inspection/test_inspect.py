@@ -18,6 +18,7 @@ from sharedlayers_dist.data.inspection.inspect import inspect_dataset
 from sharedlayers_dist.data.making.items import ArrayItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs_of
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
+from sharedlayers_dist.errors import UserError
 from tests.unit.data.making.test_items import images_of
 from tests.unit.data.making.test_writer import texts_of
 
@@ -266,7 +267,7 @@ def test_the_report_is_json_and_a_picture_too(tmp_path):
         assert values["problems"] == []
         assert set(values["sets"]) == set(report.sets)
     assert inspect(tmp_path / "out").sets["train"].schema["a"] == "uint8 image 5x4x3"
-    with pytest.raises(ValueError, match="The picture cannot be written"):
+    with pytest.raises(UserError, match="The picture cannot be written"):
         inspect(tmp_path / "absent", plot=str(tmp_path / "no" / "folder.png"))  # Nothing is read.
 
 
@@ -296,13 +297,13 @@ def test_tensors_of_any_shape_and_type_can_be_drawn(tmp_path, shape, number):
     ],
 )
 def test_options_are_checked(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         InspectConfig(**{"datasets": ("d",), **options})
 
 
 def test_what_is_no_dataset_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such dataset"):
+    with pytest.raises(UserError, match="no such dataset"):
         inspect(tmp_path / "absent")
     folder = write(tmp_path / "d", GOOD_ROWS)
-    with pytest.raises(ValueError, match="can be given once"):
+    with pytest.raises(UserError, match="can be given once"):
         inspect(folder, folder)

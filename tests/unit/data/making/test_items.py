@@ -17,6 +17,7 @@ from sharedlayers_dist.data.making import items as items_module
 from sharedlayers_dist.data.making.items import ArrayItems, FileItems
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.data.schema import shape_of, to_numpy
+from sharedlayers_dist.errors import UserError
 
 ROWS = [("hello, you\n😀", "ann"), ('say "hi"', "bob"), ("ünder the sea", "ann")]
 
@@ -107,7 +108,7 @@ BAD_ROWS = [
 def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_text(content, errors="surrogateescape")
-    with pytest.raises(ValueError, match=f"{name}, {message}"):
+    with pytest.raises(UserError, match=f"{name}, {message}"):
         read(str(path))
     source = FileItems(str(path), column="text", group="who", on_bad_row="skip")
     for _ in range(2):  # The count is that of one pass.
@@ -120,7 +121,7 @@ def test_a_null_in_parquet_is_named_or_skipped(tmp_path):
     path = write(
         tmp_path / "a.parquet", [("a", "x"), ("b", "x"), ("c", None), (None, "y"), (" ", "y")]
     )
-    with pytest.raises(ValueError, match=r"a.parquet, row 3: column 'who' is null"):
+    with pytest.raises(UserError, match=r"a.parquet, row 3: column 'who' is null"):
         read(path)
     source = FileItems(path, column="text", group="who", on_bad_row="skip")
     assert sum(len(x.items) for x in source.iter_batches()) == 2
@@ -134,13 +135,13 @@ def test_bytes_in_parquet_that_are_not_utf8_are_named_or_skipped(tmp_path):
 
     columns = {"text": texts(b"a", b" ", b"\xff", b"d"), "who": texts(b"x", b"x", b"", b"\xc3")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a.parquet, row 2: column 'text' is null or empty"):
+    with pytest.raises(UserError, match=r"a.parquet, row 2: column 'text' is null or empty"):
         read(str(tmp_path / "a.parquet"))
     source = FileItems(str(tmp_path / "a.parquet"), column="text", group="who", on_bad_row="skip")
     assert [x.items.to_pylist() for x in source.iter_batches()] == [["a"]]
     assert source.num_bad_rows == 3
     pq.write_table(pa.table(columns).slice(2), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"b.parquet, row 1: column 'text' is not UTF-8"):
+    with pytest.raises(UserError, match=r"b.parquet, row 1: column 'text' is not UTF-8"):
         read(str(tmp_path / "b.parquet"))
 
 
@@ -183,7 +184,7 @@ def test_of_a_file_little_is_in_memory_at_a_time(tmp_path, monkeypatch, rows_per
 def test_what_is_no_item_file_is_refused(tmp_path, name, message):
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read(name if "://" in name else str(tmp_path / name))
 
 
@@ -194,14 +195,14 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path, name):
     else:
         table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["text", "text", "who"])
         pq.write_table(table, tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name} has several columns 'text'"):
+    with pytest.raises(UserError, match=rf"{name} has several columns 'text'"):
         read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
 def test_a_missing_column_is_named_with_those_there_are(tmp_path, name):
     path = write(tmp_path / name, columns=("text", "author"))
-    with pytest.raises(ValueError, match=r"no column 'who'.* 'text', 'author'"):
+    with pytest.raises(UserError, match=r"no column 'who'.* 'text', 'author'"):
         read(path)
 
 
@@ -210,15 +211,15 @@ def test_files_that_break_off_or_are_not_utf8_are_refused(tmp_path):
     for path in whole:
         write(path, ROWS * 1000)
         (tmp_path / f"half-{path.name}").write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match="not a complete Parquet file"):
+    with pytest.raises(UserError, match="not a complete Parquet file"):
         read(str(tmp_path / "half-whole.parquet"))
-    with pytest.raises(ValueError, match=r"half-whole.csv.gz, after line \d\S*: it cannot be read"):
+    with pytest.raises(UserError, match=r"half-whole.csv.gz, after line \d\S*: it cannot be read"):
         read(str(tmp_path / "half-whole.csv.gz"))
     (tmp_path / "utf16.csv").write_text("text,who\nüber,ann\n", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"utf16.csv must be UTF-8"):
+    with pytest.raises(UserError, match=r"utf16.csv must be UTF-8"):
         read(str(tmp_path / "utf16.csv"))
     (tmp_path / "open.csv").write_text('text,who\n"never closed,ann\nhi,bob\n')
-    with pytest.raises(ValueError, match=r"open.csv, row 1 \(line 2\): not CSV.*quote"):
+    with pytest.raises(UserError, match=r"open.csv, row 1 \(line 2\): not CSV.*quote"):
         read(str(tmp_path / "open.csv"))
 
 
@@ -239,7 +240,7 @@ def test_a_damaged_row_group_is_named_or_its_rows_are_skipped_and_counted(tmp_pa
     pq.write_table(table, path, row_group_size=5)
     write(tmp_path / "b.csv", rows[:1])
     damage(path, row_group=2, column=0)
-    with pytest.raises(ValueError, match=r"a\.parquet, row group 2: it cannot be read: .*skip"):
+    with pytest.raises(UserError, match=r"a\.parquet, row group 2: it cannot be read: .*skip"):
         read(str(tmp_path))
     source = FileItems(str(tmp_path), column="text", group="who", on_bad_row="skip")
     for _ in range(2):
@@ -256,7 +257,7 @@ def test_of_a_text_file_that_breaks_off_the_beginning_is_read_where_bad_rows_are
         rows = [(f"text {number * number}", "ann") for number in range(20_000)]
         write(path, rows)
         path.write_bytes(path.read_bytes()[:-5000])
-        with pytest.raises(ValueError, match=rf"{name}, after line .*cannot be read.*complete"):
+        with pytest.raises(UserError, match=rf"{name}, after line .*cannot be read.*complete"):
             read(str(path))
         with pytest.warns(UserWarning, match=rf"{name}, after line .*the rest of the file"):
             found = read(str(path), on_bad_row="skip")
@@ -274,7 +275,7 @@ def test_of_a_text_file_that_breaks_off_the_beginning_is_read_where_bad_rows_are
 def test_a_line_that_is_no_csv_is_named_or_it_alone_is_skipped(tmp_path, line):
     path = tmp_path / "a.csv"
     path.write_text(f'text,who\none,ann\n{line}\ntwo,ann\n"thr\nee",ann\nfour,\n')
-    with pytest.raises(ValueError, match=r"a\.csv, row 2 \(line 3\): not CSV"):
+    with pytest.raises(UserError, match=r"a\.csv, row 2 \(line 3\): not CSV"):
         read(str(path))
     source = FileItems(str(path), column="text", group="who", on_bad_row="skip")
     (batch,) = source.iter_batches()
@@ -286,7 +287,7 @@ def test_a_file_that_vanishes_is_no_damage(tmp_path):
     write(tmp_path / "a.csv")
     source = FileItems(str(tmp_path), column="text", group="who", on_bad_row="skip")
     (tmp_path / "a.csv").unlink()
-    with pytest.raises(ValueError, match=r"a\.csv.* cannot be read"):
+    with pytest.raises(UserError, match=r"a\.csv.* cannot be read"):
         list(source.iter_batches())
 
 
@@ -321,7 +322,7 @@ ZIP = b"PK\x03\x04" + bytes(40)
 )
 def test_what_beginners_take_for_items_is_refused_with_a_remedy(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         read(str(tmp_path / name))
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -336,7 +337,7 @@ def test_what_beginners_take_for_items_is_refused_with_a_remedy(tmp_path, name, 
 )
 def test_a_column_of_another_type_is_refused(tmp_path, values, message):
     pq.write_table(pa.table(values), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read(str(tmp_path / "a.parquet"))
 
 
@@ -355,12 +356,12 @@ def test_images_are_read_from_parquet(tmp_path):
     source = FileItems(str(tmp_path / "a.parquet"), column="image", group="who", kind="image")
     batches = list(source.iter_batches())
     assert np.array_equal(np.concatenate([x.items.to_numpy_ndarray() for x in batches]), pixels)
-    with pytest.raises(ValueError, match="must be of strings"):
+    with pytest.raises(UserError, match="must be of strings"):
         FileItems(
             str(tmp_path / "a.parquet"), column="image", group="who"
         ).iter_batches().__next__()
     write(tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="fixed_shape_tensor of uint8"):
+    with pytest.raises(UserError, match="fixed_shape_tensor of uint8"):
         FileItems(str(tmp_path / "b.parquet"), column="text", group="who", kind="image")
 
 
@@ -384,7 +385,7 @@ def test_images_stored_with_permuted_axes_are_read(tmp_path):
     assert np.array_equal(RowGroupLoader(index).load(0).a, pixels)
     other = pa.table({"image": images_of(pixels), "who": list("aabbcc")})
     pq.write_table(other, tmp_path / "2.parquet")
-    with pytest.raises(ValueError, match="All images must have one shape"):
+    with pytest.raises(UserError, match="All images must have one shape"):
         FileItems(str(tmp_path), column="image", group="who", kind="image")
 
 

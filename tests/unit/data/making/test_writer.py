@@ -25,6 +25,7 @@ from sharedlayers_dist.data.making.items import ArrayItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs, make_pairs_of
 from sharedlayers_dist.data.making.writer import count_row_groups
 from sharedlayers_dist.data.schema import read_metadata
+from sharedlayers_dist.errors import UserError
 from tests.unit.data.making.test_items import images_of
 
 SETS = ("train", "validation", "test")
@@ -210,13 +211,13 @@ def test_equal_texts_are_left_out_within_groups_and_between_sets(tmp_path):
 
 def test_too_many_pairs_are_refused_and_the_most_can_be_made(tmp_path):
     source = texts_of([4] * 20)
-    with pytest.raises(ValueError, match=r"num_pairs=1000, 80 items") as error:
+    with pytest.raises(UserError, match=r"num_pairs=1000, 80 items") as error:
         make(tmp_path / "out", source, num_pairs=1000)
     most = int(re.search(r"At most (\d+) pairs", str(error.value))[1])
     assert 240 <= most < 245  # 16 groups of 4 have 96 positives; half of 80% are positives.
-    with pytest.raises(ValueError, match=rf"At most {most} pairs .* Ask for fewer pairs"):
+    with pytest.raises(UserError, match=rf"At most {most} pairs .* Ask for fewer pairs"):
         make(tmp_path / "out", source, num_pairs=most + 1)
-    with pytest.raises(ValueError, match=r"each set needs one.* Ask for more pairs"):
+    with pytest.raises(UserError, match=r"each set needs one.* Ask for more pairs"):
         make(tmp_path / "out", source, num_pairs=3)
     assert not (tmp_path / "out").exists()
     for name, num_pairs in (("most", most), ("default", None)):  # 5 for each item would be 400.
@@ -233,13 +234,13 @@ def test_no_items_at_all_are_refused(tmp_path):
         output=str(tmp_path / "out"),
         on_bad_row="skip",
     )
-    with pytest.raises(ValueError, match=r"0 rows with .*, and 1 without .*-row error says"):
+    with pytest.raises(UserError, match=r"0 rows with .*, and 1 without .*-row error says"):
         make_pairs(config)
 
 
 def test_too_few_groups_for_three_sets_are_refused(tmp_path):
     for num_pairs in (30, None):
-        with pytest.raises(ValueError, match=r"two\. Give more items and groups, .*--split-by"):
+        with pytest.raises(UserError, match=r"two\. Give more items and groups, .*--split-by"):
             make(tmp_path / "out", texts_of([10, 10]), num_pairs=num_pairs)
     summary = make(tmp_path / "out", texts_of([10, 10]), num_pairs=10, split_by="item")
     assert summary.sets["test"].pairs == 1
@@ -254,14 +255,14 @@ def test_a_set_without_a_share_is_not_made(tmp_path):
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "out").mkdir()
     make(tmp_path / "out", num_pairs=100)  # An empty folder is taken.
-    with pytest.raises(ValueError, match="Nothing is overwritten"):
+    with pytest.raises(UserError, match="Nothing is overwritten"):
         make(tmp_path / "out", num_pairs=100)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="Nothing is overwritten"):
+    with pytest.raises(UserError, match="Nothing is overwritten"):
         make(tmp_path / "file", num_pairs=100)
     assert (tmp_path / "file").read_text() == "mine"
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="Nothing is overwritten"):
+    with pytest.raises(UserError, match="Nothing is overwritten"):
         make(tmp_path / "pipe", num_pairs=100)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
@@ -279,9 +280,9 @@ class UnreadItems(ArrayItems):
 def test_an_output_that_cannot_be_made_is_refused_before_the_items_are_read(tmp_path):
     (tmp_path / "file").write_text("mine")
     unread = UnreadItems(pa.array(["a"]), pa.array(["x"]))
-    with pytest.raises(ValueError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be made"):
         make(tmp_path / "file" / "below", unread)
-    with pytest.raises(ValueError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be made"):
         make(tmp_path / ("x" * 300), unread)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -309,7 +310,7 @@ def test_what_another_wrote_meanwhile_is_not_overwritten(tmp_path):
             (tmp_path / "out" / "file").write_text("mine")
 
     whole = texts_of(SIZES)
-    with pytest.raises(ValueError, match=r"cannot be written.*not empty"):
+    with pytest.raises(UserError, match=r"cannot be written.*not empty"):
         make(tmp_path / "out", SlowItems(whole.items, whole.groups))
     assert [str(x.relative_to(tmp_path)) for x in tmp_path.rglob("*")] == ["out", "out/file"]
 
@@ -367,7 +368,7 @@ def test_pairs_are_made_of_a_file(tmp_path):
         "group": "who",
         "num_pairs": 3000,
     }
-    with pytest.raises(ValueError, match="'who' is null or empty"):
+    with pytest.raises(UserError, match="'who' is null or empty"):
         make_pairs(PairsConfig(output=str(tmp_path / "a"), **options))
     summary = make_pairs(PairsConfig(output=str(tmp_path / "a"), on_bad_row="skip", **options))
     assert summary.bad_rows == 1
@@ -390,5 +391,5 @@ def test_pairs_are_made_of_a_file(tmp_path):
     ],
 )
 def test_options_are_checked(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         PairsConfig(**{"items": "a.csv", "text": "t", "group": "g", "output": "o", **options})
