@@ -15,7 +15,7 @@ setup(
     # Puts an editable install on sys.path: a script beside the clone would import the clone's
     # folder, which has the package's name, before it asked the finder that is installed otherwise.
     package_dir={"": "."},
-    package_data={"sharedlayers_dist": ["py.typed", "evaluate/*.html"]},
+    package_data={"": ["*.pyi"], "sharedlayers_dist": ["py.typed", "evaluate/*.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.21,<2.22",
@@ -23,6 +23,7 @@ setup(
         "numpy>=1.26,<2.5",
         "pyarrow>=15",
         "ml_dtypes>=0.5",
+        "lazy_loader>=0.5",
         "safetensors>=0.5",
         "cyclopts>=4",
         "tensorboard>=2.19",

@@ -1,0 +1,22 @@
+# The public names and the modules that they are imported from on first use.
+from .alphabet import make_alphabet as make_alphabet
+from .alphabet import resolve_alphabet as resolve_alphabet
+from .index import DatasetIndex as DatasetIndex
+from .index import index_dataset as index_dataset
+from .inspection.inspect import inspect_dataset as inspect_dataset
+from .making.items import ArrayItems as ArrayItems
+from .making.make_pairs import make_pairs as make_pairs
+from .making.make_pairs import make_pairs_of as make_pairs_of
+from .mixture import DatasetMixture as DatasetMixture
+from .mixture import index_mixture as index_mixture
+from .order.epoch_plan import EpochPlan as EpochPlan
+from .order.epoch_plan import plan_epoch as plan_epoch
+from .reading.batch import Batch as Batch
+from .reading.pair_reader import PairReader as PairReader
+from .reading.pk_reader import GroupedItems as GroupedItems
+from .reading.pk_reader import PKReader as PKReader
+from .reading.pk_reader import read_items as read_items
+from .reading.reader import Reader as Reader
+from .reading.tf_dataset import as_tf_dataset as as_tf_dataset
+from .schema import PairMetadata as PairMetadata
+from .text import encode_text as encode_text
