@@ -130,15 +130,8 @@ def _walk(base: str, endings: Sequence[str]) -> Iterator[FoundFile]:
             if is_marker(entry):
                 continue
             path, below = os.path.join(folder, entry), os.path.join(name, entry)
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                if not os.path.islink(path):
-                    raise
-                raise UserError(
-                    f"The link {path} leads nowhere ({error.strerror}), and data would be missing. "
-                    "Mend it or remove it."
-                ) from error
+            require_target(path)
+            status = os.stat(path)
             if stat.S_ISDIR(status.st_mode):
                 (links if os.path.islink(path) else folders).append(below)
             elif stat.S_ISREG(status.st_mode) or not entry.lower().endswith(tuple(endings)):
@@ -147,6 +140,18 @@ def _walk(base: str, endings: Sequence[str]) -> Iterator[FoundFile]:
                 raise UserError(
                     f"{path} is named like data, and is neither a file nor a folder. Remove it."
                 )
+
+
+def require_target(path: str) -> None:
+    """Refuses a link on a disk that leads nowhere: data would be missing.
+
+    Raises:
+        UserError: names the link.
+    """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise UserError(
+            f"The link {path} leads nowhere, and data would be missing. Mend it or remove it."
+        )
 
 
 def _count_and_name(names: Sequence[str], what: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,7 @@ def report_set(found: InspectedSet, config: InspectConfig) -> SetReport:
         uri=hide_secrets(index.uri),
         schema=_columns(index),
         kind=index.kind,
-        made_by=index.metadata.made_by if index.metadata else {},
+        made_by=_made_by(index),
         num_files=len(index.files),
         num_bytes=sum(file.size for file in index.files),
         num_rows=index.num_rows,
@@ -77,6 +78,15 @@ def report_set(found: InspectedSet, config: InspectConfig) -> SetReport:
         alphabet=_report_alphabet(index, rows.characters),
         steps=_report_steps(index, rows, item, config),
     )
+
+
+def _made_by(index: DatasetIndex) -> dict[str, Any]:
+    """How the dataset was made, by its files, which may be older than the hiding of secrets."""
+    made_by = index.metadata.made_by if index.metadata else {}
+    return {
+        name: hide_secrets(value) if isinstance(value, str) else value
+        for name, value in made_by.items()
+    }
 
 
 def _columns(index: DatasetIndex) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pyarrow import fs
 from tqdm import tqdm
 
 from sharedlayers_dist.config import InspectConfig
-from sharedlayers_dist.data.files import is_marker
+from sharedlayers_dist.data.files import is_marker, require_target
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.inspection.figures import InspectedSet, report_set
 from sharedlayers_dist.data.inspection.plot import check_plot, plot_sets
@@ -101,6 +101,9 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
     for uri in datasets:
         filesystem, path = open_filesystem(uri)
         path = path.rstrip("/")
+        if isinstance(filesystem, fs.LocalFileSystem):
+            for name in SET_NAMES:
+                require_target(f"{path}/{name}")
         try:
             infos = filesystem.get_file_info([f"{path}/{name}" for name in SET_NAMES])
         except (pa.ArrowException, OSError) as error:
@@ -207,6 +210,8 @@ def _problems_between(
 def _notes_of(report: SetReport, found: InspectedSet, config: InspectConfig) -> list[str]:
     """What is worth knowing about a set."""
     notes = []
+    if report.kind == "text" and found.rows.lengths[0]:
+        notes.append(f"{found.rows.lengths[0]:,} sides are empty texts")
     if report.kind == "text" and report.alphabet is None:
         notes.append("no alphabet is stored; training makes one, which reads the whole dataset")
     if report.num_equal_contents:

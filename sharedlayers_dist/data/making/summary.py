@@ -46,7 +46,7 @@ class PairsSummary:
                 f"{made.items:,} items and {made.groups:,} groups"
             )
         for count, what in (
-            (self.bad_rows, "rows without item or group"),
+            (self.bad_rows, "rows that cannot be used"),
             (self.repeated_items, "items that their group has already"),
             (self.items_in_several_sets, "items that another set has already"),
         ):

@@ -216,10 +216,22 @@ def test_a_folder_of_sets_is_inspected_by_set_but_never_read_as_one(tmp_path):
         ValueError, match=r"holds the sets train, test\. Name one of them: .*/train"
     ):
         index_dataset(str(tmp_path))
+    (tmp_path / "validation").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="validation leads nowhere"):
+        inspect(tmp_path)
+    (tmp_path / "validation").unlink()
     write(tmp_path / "dev", OTHER_ROWS)
     (tmp_path / "_logs").mkdir()
     with pytest.warns(UserWarning, match=r"Left out of .*none of the sets.*\(dev\)"):
         assert sorted(inspect(tmp_path).sets) == ["test", "train"]
+
+
+def test_empty_texts_are_noted_and_secrets_in_older_files_are_not_shown(tmp_path):
+    uri = "s3://key:secret@bucket/items?session_token=secret"
+    write(tmp_path / "d", [*GOOD_ROWS, ("", "two b", 0, "A", "B")], items=uri)
+    report = inspect(tmp_path / "d")
+    assert "d: 1 sides are empty texts" in report.notes
+    assert report.sets["d"].made_by["items"] == "s3://***@bucket/items?session_token=***"
 
 
 def test_sets_that_no_mixture_may_hold_are_found(tmp_path):
