@@ -220,6 +220,31 @@ def suggest_column(path: str, wanted: str, columns: Sequence[str]) -> str:
     return text
 
 
+def warn_of_columns_in_folders(
+    files: Sequence[FoundFile], optional: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Warns where folders are named `column=value` for an `optional` column that files have not.
+
+    Args:
+        files: the files.
+        optional: columns that are read where they are there.
+        columns: those that are there.
+    """
+    missing = set(optional) - set(columns)
+    folders = [
+        folder
+        for file in files
+        for folder in file.name.split("/")[:-1]
+        if folder.partition("=")[0] in missing
+    ]
+    if folders:
+        warnings.warn(
+            f"The names of folders are not read, such as {folders[0]!r}: where it is meant as a "
+            "column, write it into the files.",
+            stacklevel=3,
+        )
+
+
 def open_to_go_through(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile:
     """Opens a Parquet file for `iter_batches` in bounded memory, however large its row groups.
 
