@@ -18,7 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import FoundFile, find_files, suggest_column
+from sharedlayers_dist.data.files import (
+    FoundFile,
+    find_files,
+    suggest_column,
+    warn_of_columns_in_folders,
+)
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, plan_epoch
 from sharedlayers_dist.data.schema import (
     SET_NAMES,
@@ -225,6 +230,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     for name, footer in filled:
         _check_columns(name, footer, requires_label=requires_label)
         _check_agreement(first_name, first, name, footer, requires_label=requires_label)
+    warn_of_columns_in_folders(found, ("weight", "group_a", "group_b"), first.schema.names)
     return DatasetIndex(
         uri=uri,
         files=tuple(

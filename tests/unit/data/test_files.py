@@ -190,3 +190,10 @@ def test_a_column_in_the_name_of_a_folder_is_pointed_at(data, column, tmp_path):
         pq.write_table(pa.table({"a": ["x"], "b": ["y"]}), path)
     with pytest.raises(UserError, match=rf"'{column}' is in the name of the folder '{column}=0'"):
         data.count(str(tmp_path))
+
+
+def test_an_optional_column_in_the_name_of_a_folder_is_said_not_to_be_read(tmp_path):
+    for weight in (1, 2):
+        Pairs().write(tmp_path / "kind=x" / f"weight={weight}" / "x.parquet", 2)
+    with pytest.warns(UserWarning, match=r"names of folders are not read, such as 'weight=1'"):
+        assert Pairs().count(str(tmp_path)) == 4
