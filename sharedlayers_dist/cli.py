@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from typing import Annotated
@@ -36,9 +37,12 @@ from sharedlayers_dist.errors import (
 )
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.storage.uri import hide_secrets
-from sharedlayers_dist.training import TrainResult
+from sharedlayers_dist.training import TrainResult, require_launcher
 from sharedlayers_dist.training.preemption import EXIT_CODE, RunInterruptedError
 from sharedlayers_dist.world import Launch
+
+_SECONDS_TO_SPEAK = 5.0
+"""How long ranks with nothing to say wait before they end: another may still be starting."""
 
 app = App(
     name="sharedlayers",
@@ -131,6 +135,7 @@ def _train_on_ray(config: TrainConfig) -> TrainResult:
 
 
 def _train_here(config: TrainConfig) -> TrainResult:
+    require_launcher(config)  # Before TensorFlow is loaded, which takes each rank another time.
     import_tensorflow_quietly()
     from sharedlayers_dist.training import train as run
 
@@ -211,6 +216,9 @@ def _tell(error: BaseException) -> int:
         traceback.print_exception(error.__cause__)
     if rank == getattr(error, "reporting_rank", 0 if is_everyones else rank):
         _say(error)
+    elif "tensorflow" not in sys.modules:
+        # The ranks have not met yet, and horovodrun ends all of them when it sees one end.
+        time.sleep(_SECONDS_TO_SPEAK)
     if isinstance(error, RunInterruptedError):
         return EXIT_CODE
     is_users = isinstance(error, CycloptsError | UserError) or getattr(error, "is_users", False)

@@ -15,7 +15,7 @@ from sharedlayers_dist.world import Launch
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["RunFolder", "TrainResult", "train"]
+__all__ = ["RunFolder", "TrainResult", "require_launcher", "train"]
 
 
 def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainResult:
@@ -32,6 +32,19 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
         UserError: on all ranks, for what a user got wrong (a folder, a column, an option).
         RuntimeError: on all ranks, for a rank that failed or a file that could not be written.
     """
+    require_launcher(config)
+    require_usable_settings()
+    from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.
+
+    return fit(config, callbacks)
+
+
+def require_launcher(config: TrainConfig) -> None:
+    """Makes sure that this process was started as the configuration says; imports nothing.
+
+    Raises:
+        UserError: for a launcher that contradicts how the process was started.
+    """
     if config.launcher == "ray":
         raise UserError(
             "A run on Ray is started by its driver. Received: launcher='ray'. Call "
@@ -41,7 +54,3 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
         Launch.detect().require_one_process(
             "launcher='local'", "Leave `launcher` out, so that they train as ranks of one run."
         )
-    require_usable_settings()
-    from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.
-
-    return fit(config, callbacks)
