@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from sharedlayers_dist import dist
 
-MODELS = {
+MODELS: dict[str, list[tuple[int, ...]]] = {
     "82 thousand weights": [(256, 256), (64, 256), (256,), (128, 1), (1,)],
     "20 million weights": [(1024, 4096), (4096, 2048), (2048, 3072), (3072, 256), (256, 1024)],
 }

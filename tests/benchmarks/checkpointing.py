@@ -19,7 +19,7 @@ import numpy as np
 
 from sharedlayers_dist import models
 from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.training import state
+from sharedlayers_dist.training.checkpoints import state
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
 from sharedlayers_dist.training.position import Position

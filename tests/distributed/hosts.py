@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ class Host:
         self.first_process = int(children.read_text().split()[0])
 
     def start(
-        self, command: Sequence[object], *, env: Mapping[str, str] | None = None, **options: object
+        self, command: Sequence[object], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[str]:
         """Starts a command on the host; its process is `nsenter`, which passes on its exit code."""
         enter = ["nsenter", "--all", f"--target={self.first_process}", f"--wd={REPOSITORY}"]

@@ -186,6 +186,8 @@ def test_a_single_part_is_not_copied(actors, texts):
 class NotingReader(PairReader):
     """Notes each stretch that it gives in a file."""
 
+    noted: Path
+
     def stretches(self, epoch, start_step, steps_at_once):
         def note(stretches):
             with closing(stretches):

@@ -61,11 +61,3 @@ def test_pair_models_take_a_head(name):
         "absolute_difference": ["Subtract", "Absolute", "Dense"],
         "cosine": ["Dot", "Dense"],
     }
-
-
-def test_every_public_name_is_there():
-    for name in models.__all__:
-        assert getattr(models, name) is not None
-        assert name in dir(models)
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        models.nonsense  # noqa: B018

@@ -29,7 +29,7 @@ def test_a_path_may_begin_with_the_home_folder_wherever_one_is_given(home):
     for name in ("metrics.json", "scores.parquet", "train"):
         (home / name).write_text("")
     assert open_filesystem("~/r")[1] == str(home / "r")
-    assert open_folder("~/r").path == home / "r"
+    assert str(open_folder("~/r")) == str(home / "r")
     assert local_path("~/r", name="output") == absolute("~/r") == str(home / "r")
     for refuse in (
         lambda: evaluate("run", "pairs", "~"),

@@ -25,7 +25,7 @@ def test_a_new_run_stores_its_configuration(tmp_path):
 def test_another_run_is_not_overwritten(tmp_path):
     folder = RunFolder(str(tmp_path))
     folder.claim(config(), FACTS)
-    (folder.files.path / "metrics.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text("")
     before = folder.files.read("config.json")
     with pytest.raises(ValueError, match="holds another run"):
         folder.claim(config(seed=9), FACTS)
@@ -63,7 +63,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 def test_a_resumed_run_may_be_longer_but_not_another(tmp_path):
     folder = RunFolder(str(tmp_path))
     folder.claim(config(epochs=2), FACTS)
-    (folder.files.path / "metrics.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text("")
     folder.claim(config(epochs=5, resume=True), FACTS)
     with pytest.raises(ValueError, match="batch_size: 256 in the run, 64 asked for"):
         folder.claim(config(resume=True, batch_size=64), FACTS)
@@ -74,7 +74,7 @@ def test_a_resumed_run_may_be_longer_but_not_another(tmp_path):
 def test_the_same_data_may_lie_elsewhere(tmp_path):
     folder = RunFolder(str(tmp_path))
     folder.claim(config(pairs="pairs/train"), FACTS)
-    (folder.files.path / "metrics.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text("")
     folder.claim(config(pairs="/data/pairs/train", resume=True), FACTS)
     with pytest.raises(ValueError, match=r"pairs: .*; fingerprint: .*|fingerprint: .*; pairs: "):
         folder.claim(config(pairs="/data/others", resume=True), FACTS | {"fingerprint": "other"})

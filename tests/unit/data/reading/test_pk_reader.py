@@ -62,7 +62,7 @@ def test_the_ranks_share_all_pairs_of_a_batch(epoch, size):
     for rank in range(size):
         part = pair_items(groups, **key, rank=rank, size=size)
         for whole, shared in zip(alone, part, strict=True):
-            assert shared.tolist() == whole[rank::size].tolist()
+            np.testing.assert_array_equal(shared, whole[rank::size])
 
 
 def test_positives_and_negatives_weigh_the_same():

@@ -54,7 +54,7 @@ def test_scaling_a_restored_optimizer_is_refused():
 
 
 def test_schedules_of_ones_own_are_refused():
-    class Own(SCHEDULES.LearningRateSchedule):
+    class Own(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
             return 0.1
 

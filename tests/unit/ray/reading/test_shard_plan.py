@@ -69,4 +69,4 @@ def test_joined_parts_are_the_trainers_own_batch_row_for_row(plan, num_actors, s
         positions = share.positions(mine.step, num_pairs)
         joined = share.join([batch_of(part.rows) for part in parts], positions)
         for values, expected in zip(joined, batch_of(mine.rows), strict=True):
-            assert values.tolist() == expected.tolist()
+            np.testing.assert_array_equal(values, expected)

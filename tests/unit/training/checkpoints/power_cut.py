@@ -88,6 +88,9 @@ def write(run: LocalFolder, tell: Callable[[str, int], None]) -> None:
         tell("model", version)
 
 
+root = ""  # The folder of the run that is written at present.
+
+
 def main() -> None:
     global root
     (folder,) = sys.argv[1:]

@@ -1,0 +1,60 @@
+"""That nothing tracked is left out: by the tests, by the linter, by the type checker."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str) -> str:
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """All tracked Python files, relative to the root."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("Which files are tracked is known in a git clone alone.")
+    listed = run("git", "-c", f"safe.directory={ROOT}", "ls-files", "*.py", "*.pyi").splitlines()
+    return [name for name in listed if (ROOT / name).exists()]
+
+
+def test_every_test_file_is_collected(tracked):
+    output = run(sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "")
+    collected = {line.split("::")[0] for line in output.splitlines() if "::" in line}
+    assert {name for name in tracked if Path(name).name.startswith("test_")} <= collected
+
+
+def test_every_file_is_linted(tracked):
+    output = run(sys.executable, "-m", "ruff", "check", "--show-files", ".")
+    assert set(tracked) <= {str(Path(line).relative_to(ROOT)) for line in output.splitlines()}
+
+
+def test_every_file_is_typed(tracked):
+    """Given no path, as in `make check`, mypy reads what pyproject.toml names."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert not {"exclude", "ignore_errors"} & set(settings)
+    overrides = [over for over in settings["overrides"] if over.get("ignore_errors")]
+    assert overrides == []
+    places = tuple(place if place.endswith(".py") else f"{place}/" for place in settings["files"])
+    assert [name for name in tracked if not name.startswith(places)] == []
+
+
+def test_a_commit_is_checked_as_ci_checks_it():
+    """The same tools with the same settings: no option that CI does not give."""
+    ci = (ROOT / ".ci/run").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    for tool in ("ruff check", "ruff format", "mypy"):
+        assert f".venv/bin/{tool}" in ci
+        assert f".venv/bin/{tool}" in makefile
+        entry = re.search(rf"entry: \.venv/bin/{tool}(.*)", hooks)
+        assert entry is not None
+        assert entry[1] in ("", " --force-exclude")
