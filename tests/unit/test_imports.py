@@ -30,6 +30,31 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},
 }
+# The rooms inside a part, and which of them each may import; "" are the modules beside the rooms.
+ROOMS_MAY_IMPORT = {
+    "data": {
+        "": set(),
+        "order": set(),
+        "reading": {"", "order"},
+        "making": {""},
+        "inspection": {"", "order", "reading"},
+    },
+    "dist": {"": set(), "gradients": {""}, "callbacks": {"", "gradients"}},
+    "training": {"": {"checkpoints"}, "checkpoints": set()},
+    "ray": {"": {"reading"}, "reading": set()},
+}
+# Single modules that one room may import from another although the room as a whole may not.
+MODULES_MAY_IMPORT = {
+    # A layer that averages over the ranks by the weights of the step's samples.
+    ("dist", "batch_norm"): {"gradients.weighting"},
+    # A dataset and a mixture can plan their own epochs.
+    ("data", "index"): {"order.epoch_plan"},
+    ("data", "mixture"): {"order.epoch_plan", "order.permutation"},
+    ("data", "reading"): {"making.text_files"},  # Its check of the columns' names.
+    # What a checkpoint holds of a run, and when one is asked for.
+    ("training", "checkpoints"): {"finite", "position", "preemption", "strict_json"},
+    ("ray", "reading"): {"same_sources"},  # That an actor runs the code of its driver.
+}
 HOME_OF_LIBRARY = {
     "horovod": {"dist"},
     "ray": {"ray"},
@@ -38,22 +63,26 @@ HOME_OF_LIBRARY = {
 
 
 def imports_of(path: Path) -> set[str]:
-    """The dotted names that a module imports, nested imports included."""
+    """The dotted names that a module or a stub imports, nested imports included."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            assert path.suffix == ".pyi", f"{path} has a relative import."
+            here = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+            home = f"{here}.{node.module}" if node.module else here
+            found |= {f"{home}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import."
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
 def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(path.suffix)
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")])
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -65,6 +94,42 @@ def test_imports_point_one_way(path):
             assert rest[0] == part or rest[0] in MAY_IMPORT[part], f"{path} imports {name}"
         if first in HOME_OF_LIBRARY:
             assert part in HOME_OF_LIBRARY[first], f"{path} imports {name}"
+
+
+def room_of(part: str, rest: list[str]) -> str:
+    """The room of a part that a module lies in, given the dotted name below the part."""
+    return rest[0] if rest and rest[0] in ROOMS_MAY_IMPORT[part] else ""
+
+
+INNER = [
+    path
+    for path in MODULES
+    if part_of(path) in ROOMS_MAY_IMPORT
+    and path != PACKAGE / part_of(path) / f"__init__{path.suffix}"
+]
+
+
+@pytest.mark.parametrize("path", INNER, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_between_the_rooms_of_a_part_point_one_way(path):
+    part, *own = path.relative_to(PACKAGE).with_suffix("").parts
+    room = room_of(part, own)
+    for name in imports_of(path):
+        first, *rest = name.split(".")
+        if first != "sharedlayers_dist" or rest[:1] != [part] or len(rest) < 3:
+            continue
+        allowed = MODULES_MAY_IMPORT.get((part, own[0]), set())
+        other = room_of(part, rest[1:])
+        below = other == room or other in ROOMS_MAY_IMPORT[part][room]
+        known = any(".".join(rest[1:]).startswith(f"{module}.") for module in allowed)
+        assert below or known, f"{path} imports {name}"
+
+
+def test_every_room_is_in_the_table():
+    for part, rooms in ROOMS_MAY_IMPORT.items():
+        folders = {path.parent.name for path in (PACKAGE / part).glob("*/__init__.py")}
+        assert folders | {""} == set(rooms)
+    with_rooms = {path.parent.parent.name for path in PACKAGE.glob("*/*/__init__.py")}
+    assert with_rooms == set(ROOMS_MAY_IMPORT)
 
 
 def test_tensorflows_data_pipeline_stands_in_one_module_of_data():
