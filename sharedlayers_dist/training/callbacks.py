@@ -23,7 +23,8 @@ class LogMetrics(keras.callbacks.Callback):
         logs: Where lines go on rank zero; none on the other ranks, which only take part.
         progress: What a person sees.
         exact_metrics: Returns the metrics so far over all ranks; every rank must call it.
-        pairs_of_step: Pairs over all ranks in a step of the epoch.
+        pairs_of_step: Usable pairs of this rank in a step of the epoch that has just been trained.
+        sum_over_ranks: Adds up a number of each rank; every rank must call it.
         read_waits: Seconds this rank has waited so far, by what it waited for.
         every: Steps between lines.
     """
@@ -36,6 +37,7 @@ class LogMetrics(keras.callbacks.Callback):
         progress: Progress,
         exact_metrics: Callable[[], dict[str, float]],
         pairs_of_step: Callable[[int], int],
+        sum_over_ranks: Callable[[int], int],
         read_waits: Callable[[], Mapping[str, float]],
         every: int,
     ) -> None:
@@ -46,8 +48,8 @@ class LogMetrics(keras.callbacks.Callback):
         self._exact_metrics = exact_metrics
         self._pairs_of_step = pairs_of_step
         self._every = every
-        self._interval = ThroughputMeter(read_waits)
-        self._epoch = ThroughputMeter(read_waits)
+        self._interval = ThroughputMeter(read_waits, sum_over_ranks)
+        self._epoch = ThroughputMeter(read_waits, sum_over_ranks)
         self.last_epoch: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -61,8 +63,9 @@ class LogMetrics(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the step; every few of them, a line."""
         position = self._track.position
+        pairs = self._pairs_of_step(position.step_of_epoch - 1)
         for speed in (self._interval, self._epoch):
-            speed.add(self._pairs_of_step(position.step_of_epoch - 1))
+            speed.add(pairs)
         values: dict[str, float] = {}
         if position.step % self._every == 0:
             values = self._exact_metrics() | self._interval.read()

@@ -133,6 +133,9 @@ class _Run:
         self._reader = read_training(
             job.training, config, alphabet=job.alphabet, world=world, open_reader=open_reader
         )
+        self._pairs_of_step: dict[int, int] = {}
+        """Usable pairs of this rank in the steps of the epoch that have been read and not trained.
+        """
         self._validation_reader: Reader | None = None
         if job.validation is not None:
             make = plan_reading(job.validation, config, alphabet=job.alphabet, shuffle=False)
@@ -237,7 +240,8 @@ class _Run:
             logs=logs,
             progress=progress,
             exact_metrics=lambda: dist.exact_metrics(self._view),
-            pairs_of_step=self._reader.pairs_of_step,
+            pairs_of_step=self._pairs_of_step.pop,
+            sum_over_ranks=lambda pairs: int(dist.allreduce_sum([np.array(pairs)])[0]),
             read_waits=lambda: {
                 "data": self._reader.wait_seconds,
                 "collective": dist.collective_seconds(),
@@ -274,7 +278,11 @@ class _Run:
             try:
                 with releasing_iterators(self._view):
                     self._view.fit(
-                        as_tf_dataset(self._reader, self._track.data_position),
+                        as_tf_dataset(
+                            self._reader,
+                            self._track.data_position,
+                            on_batch=self._pairs_of_step.__setitem__,
+                        ),
                         initial_epoch=first,
                         epochs=end,
                         verbose=0,

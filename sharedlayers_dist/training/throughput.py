@@ -12,15 +12,18 @@ class ThroughputMeter:
 
     Args:
         read_waits: Seconds this rank has waited so far, by what it waited for.
+        sum_over_ranks: Adds up a number of each rank; every rank calls `read` at the same time.
         clock: Seconds that never go back; passed in so that tests need not wait.
     """
 
     def __init__(
         self,
         read_waits: Callable[[], Mapping[str, float]],
+        sum_over_ranks: Callable[[int], int] = int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._read_waits = read_waits
+        self._sum_over_ranks = sum_over_ranks
         self._clock = clock
         self.restart()
 
@@ -31,7 +34,7 @@ class ThroughputMeter:
         self._waits = self._read_waits()
 
     def add(self, pairs: int) -> None:
-        """Counts one step's pairs over all ranks."""
+        """Counts this rank's usable pairs of one step."""
         self._pairs += pairs
 
     def read(self) -> dict[str, float]:
@@ -41,13 +44,14 @@ class ThroughputMeter:
         waited for, and `peak_memory_mb`, in units of 10^6 bytes since the process began.
         """
         seconds = max(self._clock() - self._began, 1e-9)
+        pairs = self._sum_over_ranks(self._pairs)
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         shares = {
             f"{name}_wait_share": min((waited - self._waits[name]) / seconds, 1.0)
             for name, waited in self._read_waits().items()
         }
         return {
-            "pairs_per_second": self._pairs / seconds,
+            "pairs_per_second": pairs / seconds,
             **shares,
             "peak_memory_mb": kilobytes * 1024 / 1e6,
         }

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sharedlayers_dist.data import index_dataset
 from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 
 WORKER = "tests.distributed.workers.training"
-STEPS_PER_EPOCH = 5  # 50 pairs, 12 at a time: the last batch has 2, fewer than there are ranks.
+STEPS_PER_EPOCH = 5  # 50 rows, 12 at a time: the last batch has 2, fewer than there are ranks.
 MACHINE_FIGURES = {
     "event",
     "pairs_per_second",
@@ -33,7 +34,17 @@ def runs(tmp_path_factory):
     """The same configuration on 1, 2 and 3 ranks, and on 2 with the averaging taken out."""
     folder = tmp_path_factory.mktemp("runs")
     write_text_pairs(folder / "train", 50)
+    plan = index_dataset(str(folder / "train")).plan_epoch(
+        seed=0, epoch=0, batch_size=12, num_streams=24
+    )
+    # Of two steps no rank has a usable row, and of another only rank one of two.
+    bad = {*range(0, 50, 5), *plan.rows_of_step(1), *plan.rows_of_step(4)}
+    bad |= {*plan.rows_of_step(2, rank=0, size=2)}
+    spoil(folder / "train", bad, weights=[0.0, 2.0, 1.0, 0.5])
     write_text_pairs(folder / "validation", 20, seed=1)
+    (folder / "usable").mkdir()
+    # In its own order 12 at a time, and no usable row in the second step.
+    spoil(folder / "validation", {1, 4, *range(12, 20)}, usable=folder / "usable")
     for name, num_ranks, broken in [
         ("one", 1, []),
         ("two", 2, []),
@@ -46,14 +57,35 @@ def runs(tmp_path_factory):
             "output": str(folder / name),
             "epochs": 2,
             "batch_size": 12,
-            "learning_rate": 0.01,
+            "learning_rate": 0.003,
             "head": "absolute_difference",
             "log_every": 2,
             "checkpoint_every": 3,
             "keep_checkpoints": 9,
+            "on_bad_row": "skip",
         }
         run_ranks(WORKER, num_ranks, json.dumps(options), *broken)
     return folder
+
+
+def spoil(folder: Path, bad, *, weights=(), usable: Path | None = None) -> None:
+    """Takes one item of the rows `bad` of a dataset of two halves, and gives all rows weights.
+
+    The rows that are left are written to the folder `usable`.
+    """
+    first = 0
+    for file in sorted(folder.iterdir()):
+        rows = pq.read_table(file).to_pylist()
+        for row, values in enumerate(rows, first):
+            values["a"] = None if row in bad else values["a"]
+            if weights:
+                values["weight"] = weights[row % len(weights)]
+        first += len(rows)
+        pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=7)
+        if usable is not None:
+            left = [values for values in rows if values["a"] is not None]
+            if left:
+                pq.write_table(pa.Table.from_pylist(left), usable / file.name)
 
 
 def tensors(run: Path):
@@ -75,6 +107,7 @@ def assert_same_tensors(run: Path, expected: Path, part: str) -> None:
 @pytest.mark.parametrize("ranks", ["two", "three"])
 @pytest.mark.parametrize("part", ["model", "optimizer", "metrics"])
 def test_ranks_learn_what_one_process_learns(runs, ranks, part):
+    """Of rows with weights, also of 0, and with bad ones left out, also whole steps of them."""
     assert_same_tensors(runs / ranks, runs / "one", part)
 
 
@@ -150,12 +183,12 @@ def test_the_share_of_time_in_collectives_is_what_rank_zero_waits_for_others(run
     assert (last["collective_wait_share"] > 0.4) == (late == 1), last
 
 
-def test_the_loss_logged_is_the_mean_over_the_pairs_of_the_validation_set(runs):
+def test_the_loss_logged_is_the_mean_over_the_usable_pairs_of_the_validation_set(runs):
     from sharedlayers_dist.evaluate import TrainedRun
     from sharedlayers_dist.evaluate.figures import measure
-    from sharedlayers_dist.evaluate.scoring import index_dataset, score_pairs
+    from sharedlayers_dist.evaluate.scoring import score_pairs
 
-    index = index_dataset(str(runs / "validation"))
+    index = index_dataset(str(runs / "usable"))
     scored = score_pairs(TrainedRun.load(str(runs / "two")), index, batch_size=7)
     figures = measure(scored.labels, scored.scores, scored.weights)
     last = read_lines(runs / "two")[-1]
@@ -228,6 +261,7 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch(runs, tmp_path, num_ranks):
             "log_every",
             "checkpoint_every",
             "keep_checkpoints",
+            "on_bad_row",
         )
     }
     config |= {"output": str(run), "resume": True}

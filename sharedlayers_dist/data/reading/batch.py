@@ -62,6 +62,20 @@ def padding_batch(items: ItemType) -> Batch:
     )
 
 
+def drop_skipped(batch: Batch, items: ItemType) -> Batch:
+    """The samples of a batch, without the bad rows that were skipped; one padding row if none.
+
+    What Keras is given it divides by: a mean over rows that are no samples would be another one
+    for each way to share them out over the ranks.
+    """
+    is_sample = batch.label[:, 0] != -1
+    if is_sample.all():
+        return batch
+    if not is_sample.any():
+        return padding_batch(items)
+    return Batch._make(values[is_sample] for values in batch)
+
+
 def split_steps(batch: Batch, counts: Rows, items: ItemType) -> Iterator[Batch]:
     """The batch of each step, from the rows of several steps end to end.
 

@@ -27,7 +27,8 @@ def prepare(model: keras.Model, num_samples: NumSamples | None = None) -> keras.
     """Makes `model.fit` exact over ranks with unequal batches, and lets XLA compile it.
 
     `BroadcastInitialState` calls this by itself. It may be called again, to give `num_samples`.
-    With one rank it does nothing.
+    With one rank it does nothing, unless `num_samples` is given: the loss logged is then the mean
+    over these, as it is with several.
 
     Where the model is compiled with `jit_compile=True`, or Keras chose so on a GPU, the forward
     and backward pass are compiled, and the reduction and the update run outside of what XLA sees,
@@ -45,10 +46,10 @@ def prepare(model: keras.Model, num_samples: NumSamples | None = None) -> keras.
     Raises:
         UserError: if the model's optimizer is not distributed.
     """
-    if runtime.size() == 1:
+    is_alone = runtime.size() == 1
+    if is_alone and num_samples is None:
         return model
-    distribution = distribution_of(getattr(model, "optimizer", None))
-    if distribution is None:
+    if not is_alone and distribution_of(getattr(model, "optimizer", None)) is None:
         raise UserError(
             "`model` must be compiled with a DistributedOptimizer. Received: optimizer="
             f"{getattr(model, 'optimizer', None)!r}. Use model.compile(optimizer="
@@ -101,7 +102,7 @@ class PreparedStep:
         return run_explained
 
     def _make_unwatched(self, force: bool) -> None:
-        if not self._model.jit_compile:
+        if not self._model.jit_compile or runtime.size() == 1:  # Nothing of Horovod's is in it.
             self._make_train_function(force)
             return
         if not self._is_plain:
@@ -121,7 +122,7 @@ class PreparedStep:
         """One training step, whose gradients count by this rank's samples."""
         self._build(data)
         samples = self._count(data)
-        is_split = self._model.jit_compile and self._model.trainable_weights
+        is_split = self._model.jit_compile and self._model.trainable_weights and runtime.size() > 1
         step = self._split_train_step if is_split else self._train_step
         with (
             _after(data),

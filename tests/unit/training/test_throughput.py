@@ -5,7 +5,9 @@ from sharedlayers_dist.training.throughput import ThroughputMeter
 
 def test_speed_counts_pairs_and_waiting_since_its_restart():
     now, waits = [100.0], {"data": 5.0, "collective": 2.0}
-    speed = ThroughputMeter(lambda: dict(waits), clock=lambda: now[0])
+    speed = ThroughputMeter(
+        lambda: dict(waits), sum_over_ranks=lambda pairs: 2 * pairs, clock=lambda: now[0]
+    )
     speed.add(1000)
     now[0], waits["collective"] = 108.0, 10.0
     assert speed.read()["collective_wait_share"] == 1.0
@@ -14,7 +16,7 @@ def test_speed_counts_pairs_and_waiting_since_its_restart():
     speed.add(44)
     now[0], waits["data"], waits["collective"] = 111.0, 5.75, 11.5
     figures = speed.read()
-    assert figures["pairs_per_second"] == 100.0
+    assert figures["pairs_per_second"] == 200.0
     assert figures["data_wait_share"] == pytest.approx(0.25)
     assert figures["collective_wait_share"] == pytest.approx(0.5)
     assert figures["peak_memory_mb"] > 1

@@ -14,14 +14,14 @@ from sharedlayers_dist.world import World
 from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
 
 
-def open_reader(folder, *, rank=0, size=1):
+def open_reader(folder, *, rank=0, size=1, **options):
     return PairReader(
         index_dataset(str(folder)),
         alphabet="0123456789ab",
         batch_size=8,
         seed=1,
-        num_streams=4,
         world=World(rank=rank, size=size),
+        **{"num_streams": 4, **options},
     )
 
 
@@ -93,6 +93,26 @@ def test_a_dataset_that_starts_in_mid_epoch_serves_the_rest_of_it(tmp_path):
     rest = [batch.label.tolist() for batch in reader.batches(5, 2)]
     assert [y.numpy().tolist() for _, y, _ in dataset] == rest
     assert [y.numpy().tolist() for _, y, _ in dataset] == rest  # No hidden state.
+
+
+def test_rows_that_were_skipped_never_reach_keras(tmp_path):
+    """Of the second and the last batch none is left, and of the others one row is missing."""
+    bad = {0, 15, *range(8, 16), 17, *range(24, 27)}
+    table = with_column(text_table(27), "label", [9 if i in bad else i % 2 for i in range(27)])
+    pq.write_table(table, tmp_path / "1.parquet")
+    reader = open_reader(tmp_path, on_bad_row="skip", shuffle=False, num_streams=1)
+    samples = {}
+    batches = list(as_tf_dataset(reader, lambda: (0, 0), on_batch=samples.__setitem__))
+    assert samples == {0: 7, 1: 0, 2: 7, 3: 0}
+    assert [y.numpy()[:, 0].tolist() for _, y, _ in batches] == [
+        [1, 0, 1, 0, 1, 0, 1],
+        [-1],
+        [0, 0, 1, 0, 1, 0, 1],
+        [-1],
+    ]
+    assert [weight.numpy().tolist() for _, _, weight in batches] == [[1] * 7, [0], [1] * 7, [0]]
+    assert batches[1][0]["a"].shape == (1, 280)
+    assert reader.num_bad_rows == len(bad)
 
 
 def test_a_graph_is_traced_once_for_batches_of_any_length(tmp_path):

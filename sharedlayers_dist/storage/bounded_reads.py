@@ -1,0 +1,108 @@
+"""Reads that may take long, but not for ever.
+
+A network drive that has gone, or a pipe in a file's place, blocks a read without an error. The
+thread that it blocks cannot be ended. So reads run in daemon threads, which no process waits for
+when it ends, and whoever needs the result waits for a limited time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+READ_LIMIT_SECONDS = 90.0
+"""Less than the 100 seconds after which the other ranks give up a rank that does not come: its own
+error, which names the file, must be there before."""
+
+
+class ReadPool:
+    """A few daemon threads that read.
+
+    Args:
+        num_threads: Reads at a time.
+        name: Of the threads.
+
+    Example:
+        >>> with ReadPool(2, name="example") as pool:
+        ...     wait_for_read(pool.submit(len, "abc"), what="three letters")
+        3
+    """
+
+    def __init__(self, num_threads: int, *, name: str) -> None:
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=_work, args=(self._tasks, self._closed), name=f"{name}-{i}", daemon=True
+            )
+            for i in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, read: Callable[..., T], *args: Any) -> Future[T]:
+        """Has one of the threads call `read(*args)`."""
+        future: Future[T] = Future()
+        self._tasks.put((future, lambda: read(*args)))
+        return future
+
+    def close(self, *, wait: bool = True) -> None:
+        """Drops what has not begun; `wait` for the reads under way, which may be blocked."""
+        self._closed.set()
+        for _ in self._threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def __enter__(self) -> ReadPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close(wait=kind is None or not issubclass(kind, ReadTimeoutError))
+
+
+class ReadTimeoutError(RuntimeError):
+    """A read that took longer than its limit."""
+
+
+def wait_for_read(future: Future[T], *, what: str, limit_seconds: float = READ_LIMIT_SECONDS) -> T:
+    """The result of a read.
+
+    Args:
+        future: The read.
+        what: Names whose read it is and what is read.
+        limit_seconds: How long to wait for it from now on.
+
+    Raises:
+        ReadTimeoutError: when the time is over.
+    """
+    try:
+        return future.result(limit_seconds)
+    except TimeoutError as error:
+        if future.done():  # The read itself failed with it.
+            raise
+        raise ReadTimeoutError(
+            f"A read must not take longer than {limit_seconds:g} seconds. Received: {what}, which "
+            "has not come by then. Look whether the drive or store that it lies on answers."
+        ) from error
+
+
+def _work(
+    tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], closed: threading.Event
+) -> None:
+    while (task := tasks.get()) is not None:
+        future, read = task
+        if closed.is_set():
+            future.cancel()
+        elif future.set_running_or_notify_cancel():
+            try:
+                future.set_result(read())
+            except BaseException as error:  # Whoever waits for it must hear of it.
+                future.set_exception(error)
+        del task, future, read
