@@ -12,7 +12,7 @@ from sharedlayers_dist.data.files import open_to_go_through
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.schema import ALPHABET_SIZE
-from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters
+from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters, is_utf8
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
@@ -69,6 +69,9 @@ def _iter_texts(index: DatasetIndex) -> Iterable[pa.Array]:
         try:
             with open_to_go_through(filesystem, file.path) as parquet:
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=["a", "b"]):
-                    yield from batch.columns
+                    for column in batch.columns:
+                        texts = column.cast(pa.large_string())
+                        # Others are bad rows, which the reader names or skips.
+                        yield texts.filter(pa.array(is_utf8(texts)))
         except (pa.ArrowException, OSError) as e:
             raise UserError(f"{file.path} cannot be read: {one_line(e)}") from e

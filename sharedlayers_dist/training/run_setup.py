@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sharedlayers_dist import models
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import DatasetIndex, DatasetMixture, index_dataset
+from sharedlayers_dist.data import DatasetIndex, index_dataset
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.storage.uri import hide_secrets
@@ -109,11 +109,7 @@ def _require_kind(source: _S, config: TrainConfig) -> _S:
             f"{hide_secrets(source.uri)}."
         )
     shape = models.info(config.model).image_shape
-    if (
-        shape is not None
-        and isinstance(source, DatasetIndex | DatasetMixture)
-        and source.item_shape != shape
-    ):
+    if shape is not None and source.item_shape != shape:
         raise UserError(
             f"The model {config.model} takes images of the shape {shape}. Received: "
             f"{source.item_shape} in {hide_secrets(source.uri)}."

@@ -318,9 +318,11 @@ def test_images_are_trained_on_and_scored(command, tmp_path):
 def test_images_of_another_size_are_refused(command, tmp_path):
     images(tmp_path / "pairs", (28, 28, 1))
     options = ["--pairs", tmp_path / "pairs", "--output", tmp_path / "run", *SHORT]
-    line = refused(command("train", "--model", "digit_pair", *options))
-    assert "takes images of the shape (27, 27, 1). Received: (28, 28, 1) in" in line
-    assert not (tmp_path / "run").exists()
+    on_the_fly = ["--item-column", "a", "--group-column", "label", "--groups-per-batch", 2]
+    for more in ([], [*on_the_fly, "--items-per-group", 2]):
+        line = refused(command("train", "--model", "digit_pair", *options, *more))
+        assert "takes images of the shape (27, 27, 1). Received: (28, 28, 1) in" in line
+        assert not (tmp_path / "run").exists()
 
 
 def test_datasets_are_mixed_by_weight(command, tmp_path):

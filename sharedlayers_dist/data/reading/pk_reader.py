@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +14,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import find_files
+from sharedlayers_dist.data.content_keys import content_keys
+from sharedlayers_dist.data.files import can_be_read, find_files
 from sharedlayers_dist.data.making.text_files import check_column
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items, plan_groups
 from sharedlayers_dist.data.reading.batch import Batch, padding_batch
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.data.reading.row_groups import OnBadRow, Reasons, read_images, read_texts
+from sharedlayers_dist.data.reading.row_groups import (
+    OnBadRow,
+    Reasons,
+    read_images,
+    read_texts,
+)
 from sharedlayers_dist.data.schema import Kind, is_text
 from sharedlayers_dist.data.text import encode_and_count_cut, is_utf8
 from sharedlayers_dist.errors import UserError, one_line
@@ -28,9 +36,18 @@ from sharedlayers_dist.world import World
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupedItems:
-    """Items in memory, and the group of each; make it with `read_items`."""
+    """Items in memory, and the group of each; make it with `read_items`.
+
+    Pickled, it is the place of the items and not the items, which may be more than can be sent:
+    whoever unpickles it reads them, and refuses others than those that were read first.
+    """
 
     uri: str
+    item: str
+    """The column of the items."""
+    group: str
+    """The column of the groups."""
+    on_bad_row: OnBadRow = "error"
     items: pa.Array | NDArray
     """Texts as a `large_string` array, or images, shape `(items, height, width, channels)`."""
     group_of_item: Rows
@@ -55,10 +72,35 @@ class GroupedItems:
         """NumPy's name of an image's numbers; `str` for text."""
         return "str" if isinstance(self.items, pa.Array) else self.items.dtype.name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of the groups in their order: other items mean another order."""
-        return hashlib.sha256(self.group_of_item.tobytes()).hexdigest()[:16]
+        """Hash of the items and their groups in their order."""
+        digest = hashlib.sha256(repr((self.kind, self.item_shape, self.item_dtype)).encode())
+        digest.update(self.group_of_item.tobytes())
+        digest.update(content_keys(self.items, exact=True).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Says how to read the items again."""
+        return _read_again, (self.uri, self.item, self.group, self.on_bad_row, self.fingerprint)
+
+
+def _read_again(
+    uri: str, item: str, group: str, on_bad_row: OnBadRow, fingerprint: str
+) -> GroupedItems:
+    """Reads the items that another process has read.
+
+    Raises:
+        UserError: where they are others.
+    """
+    items = read_items(uri, item=item, group=group, on_bad_row=on_bad_row)
+    if items.fingerprint != fingerprint:
+        raise UserError(
+            "All ranks must read the same items. Received: the fingerprint "
+            f"{items.fingerprint} of {hide_secrets(uri)} here, {fingerprint} on rank 0. Give all "
+            "hosts the same files, and leave them alone while a run begins."
+        )
+    return items
 
 
 def read_items(uri: str, *, item: str, group: str, on_bad_row: OnBadRow = "error") -> GroupedItems:
@@ -78,20 +120,16 @@ def read_items(uri: str, *, item: str, group: str, on_bad_row: OnBadRow = "error
     filesystem, files = find_files(uri)
     tables: list[pa.Table] = []
     problems: list[str] = []
-    num_read = 0
+    num_bad_rows = 0
     for file in files:
-        for place, table in _iter_row_groups(filesystem, file.path, (item, group)):
-            reasons = _find_bad(table)
-            num_read += table.num_rows
-            if reasons.is_bad.any():
-                row, reason = reasons.first()
-                problems.append(f"{place}, row {row}: {reason}")
-                if on_bad_row == "error":
-                    raise UserError(
-                        f"{problems[0]}. Correct it, or leave such rows out with --on-bad-row skip."
-                    )
-                table = table.filter(pa.array(~reasons.is_bad))
+        for table, num_bad, problem in _iter_row_groups(filesystem, file.path, (item, group)):
+            if problem and on_bad_row == "error":
+                raise UserError(
+                    f"{problem}. Correct it, or leave such rows out with --on-bad-row skip."
+                )
             tables.append(table)
+            num_bad_rows += num_bad
+            problems += [problem] if problem else []
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowInvalid as e:
@@ -105,28 +143,49 @@ def read_items(uri: str, *, item: str, group: str, on_bad_row: OnBadRow = "error
     codes = table[group].combine_chunks().dictionary_encode()
     return GroupedItems(
         uri=uri,
+        item=item,
+        group=group,
+        on_bad_row=on_bad_row,
         items=read_texts(column) if is_text(column.type) else read_images(column),
         group_of_item=codes.indices.to_numpy().astype(np.int64),
-        num_bad_rows=num_read - table.num_rows,
+        num_bad_rows=num_bad_rows,
         problems=tuple(problems),
     )
 
 
 def _iter_row_groups(
     filesystem: fs.FileSystem, path: str, columns: tuple[str, str]
-) -> Iterator[tuple[str, pa.Table]]:
-    """Where each row group of a file lies, and two columns of it; none of it for the schema."""
-    place = path
+) -> Iterator[tuple[pa.Table, int, str]]:
+    """Two columns of each row group without its bad rows, how many these are, and the first.
+
+    Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
+    """
     try:
         with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+            schema = parquet.schema_arrow
             for column in columns:
-                check_column(path, column, parquet.schema_arrow.names)
-            yield place, parquet.schema_arrow.empty_table().select(columns)
+                check_column(path, column, schema.names)
+            empty = pa.Table.from_batches([], schema).select(columns)
+            yield empty, 0, ""
             for number in range(parquet.num_row_groups):
                 place = f"{path}, row group {number}"
-                yield place, parquet.read_row_group(number, list(columns)).select(columns)
+                try:
+                    table = parquet.read_row_group(number, list(columns)).select(columns)
+                except (pa.ArrowException, OSError) as e:
+                    if not can_be_read(filesystem, path):
+                        raise
+                    num_rows = parquet.metadata.row_group(number).num_rows
+                    yield empty, num_rows, f"{place} cannot be read: {one_line(e)}"
+                    continue
+                reasons = _find_bad(table)
+                problem = ""
+                if reasons.is_bad.any():
+                    row, reason = reasons.first()
+                    problem = f"{place}, row {row}: {reason}"
+                    table = table.filter(pa.array(~reasons.is_bad))
+                yield table, int(np.count_nonzero(reasons.is_bad)), problem
     except (pa.ArrowException, OSError) as e:
-        raise UserError(f"{place} cannot be read: {one_line(e)}") from e
+        raise UserError(f"{path} cannot be read: {one_line(e)}") from e
 
 
 def _find_bad(table: pa.Table) -> Reasons:

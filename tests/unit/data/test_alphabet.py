@@ -43,6 +43,13 @@ def test_without_a_stored_one_both_columns_of_all_files_are_counted(tmp_path):
     assert resolve_alphabet(index_dataset(str(tmp_path))) == "bac"
 
 
+def test_texts_that_are_not_utf8_are_left_to_the_reader(tmp_path):
+    bad = pa.array([b"aab", b"\xff", None], pa.binary())
+    texts = pa.StringArray.from_buffers(3, bad.buffers()[1], bad.buffers()[2], bad.buffers()[0])
+    pq.write_table(pa.table({"a": texts, "b": texts, "label": [1, 0, 1]}), tmp_path / "1.parquet")
+    assert resolve_alphabet(index_dataset(str(tmp_path))) == "ab"
+
+
 def test_images_have_no_alphabet(tmp_path):
     with pytest.raises(ValueError, match="whose items are images"):
         resolve_alphabet(index_dataset(write_dataset(tmp_path, [[1]], image_table)))

@@ -1,5 +1,6 @@
 """Pairs made on the fly: batches of P groups times K items."""
 
+import pickle
 import re
 import threading
 from itertools import combinations
@@ -122,6 +123,21 @@ def texts(tmp_path):
     return read_items(str(tmp_path), item="text", group="who")
 
 
+def test_items_travel_as_the_place_where_they_are_read(texts, tmp_path):
+    """However many they are: what ranks tell each other must be less than 2 GiB."""
+    sent = pickle.dumps(texts)
+    assert len(sent) < 1000
+    received = pickle.loads(sent)
+    assert received.items.equals(texts.items)
+    assert received.group_of_item.tolist() == texts.group_of_item.tolist()
+    assert received.fingerprint == texts.fingerprint
+    table = pq.read_table(tmp_path / "1.parquet")
+    other = ["item20", "another", *table["text"].to_pylist()[2:]]
+    pq.write_table(pa.table({"who": table["who"], "text": other}), tmp_path / "1.parquet")
+    with pytest.raises(ValueError, match="All ranks must read the same items"):
+        pickle.loads(sent)
+
+
 def open_reader(items, *, rank=0, size=1):
     return PKReader(
         items,
@@ -178,12 +194,19 @@ def test_they_feed_a_model_like_a_list_of_pairs(texts):
     assert not [t for t in threading.enumerate() if t.name.startswith("sharedlayers")]
 
 
-def test_images_are_read(tmp_path):
+def write_images(folder, *, shift=0):
     item = pa.fixed_shape_tensor(pa.uint8(), (2, 2, 1))
-    images = pa.array([[n] * 4 for n in range(6)], item)
-    pq.write_table(pa.table({"image": images, "digit": [0, 1] * 3}), tmp_path / "1.parquet")
-    items = read_items(str(tmp_path), item="image", group="digit")
+    images = pa.array([[n + shift] * 4 for n in range(6)], item)
+    folder.mkdir()
+    pq.write_table(pa.table({"image": images, "digit": [0, 1] * 3}), folder / "1.parquet")
+    return str(folder)
+
+
+def test_images_are_read(tmp_path):
+    items = read_items(write_images(tmp_path / "plain"), item="image", group="digit")
     assert (items.kind, items.item_shape, items.item_dtype) == ("image", (2, 2, 1), "uint8")
+    darker = read_items(write_images(tmp_path / "darker", shift=1), item="image", group="digit")
+    assert darker.fingerprint != items.fingerprint
     (batch,) = open_reader(items).batches(0)
     assert batch.a[:, 0, 0, 0].tolist() == (batch.rows // 6).tolist()
 
@@ -227,7 +250,7 @@ def test_a_bad_item_is_named_or_left_out_and_counted_once(tmp_path, columns, mes
     assert readers[0].problems == [place]
 
 
-def test_a_corrupt_row_group_of_items_is_named(tmp_path):
+def test_a_corrupt_row_group_of_items_is_named_or_left_out(tmp_path):
     table = pa.table(
         {"text": [f"item {n}" for n in range(400)], "who": [n % 7 for n in range(400)]}
     )
@@ -239,3 +262,6 @@ def test_a_corrupt_row_group_of_items_is_named(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"1\.parquet, row group 1 cannot be read"):
         read_items(str(tmp_path), item="text", group="who")
+    items = read_items(str(tmp_path), item="text", group="who", on_bad_row="skip")
+    assert (len(items.items), items.num_bad_rows) == (200, 200)
+    assert "1.parquet, row group 1 cannot be read" in items.problems[0]
