@@ -7,9 +7,8 @@ dataset are fetched once.
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +33,7 @@ from sharedlayers_dist.data.schema import (
     shape_of,
 )
 from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.storage.bounded_reads import ReadPool, wait_for_read
 from sharedlayers_dist.storage.uri import hide_secrets, subfolder
 
 _FOOTER_THREADS = 16
@@ -150,6 +150,11 @@ class DatasetIndex:
         file = int(np.searchsorted(self.group_starts, row_group, side="right")) - 1
         return self.files[file], row_group - int(self.group_starts[file])
 
+    def place_of_group(self, row_group: int) -> str:
+        """Where row group `row_group` of the dataset lies, for people."""
+        file, group_of_file = self.file_of_group(row_group)
+        return f"{file.path}, row group {group_of_file}"
+
     def place_of_row(self, row: int) -> RowPlace:
         """Where row `row` of the dataset lies."""
         group = int(np.searchsorted(self.row_starts, row, side="right")) - 1
@@ -218,8 +223,12 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             f"A dataset is one set of pairs. Received: {hide_secrets(uri)}, which holds the sets "
             f"{', '.join(sets)}. Name one of them: {hide_secrets(subfolder(uri, sets[0]))}."
         )
-    with ThreadPoolExecutor(min(_FOOTER_THREADS, len(found))) as pool:
-        footers = list(pool.map(partial(_read_footer, filesystem), found))
+    with ReadPool(min(_FOOTER_THREADS, len(found)), name="sharedlayers-footers") as pool:
+        reads = [pool.submit(_read_footer, filesystem, file) for file in found]
+        footers = [
+            wait_for_read(read, what=f"the footer of {file.path}")
+            for file, read in zip(found, reads, strict=True)
+        ]
     # Of a file without rows the columns do not matter: some programs give them no type.
     filled = [(f.path, footer) for f, footer in zip(found, footers, strict=True) if footer.num_rows]
     if not filled:

@@ -8,6 +8,7 @@ when it ends, and whoever needs the result waits for a limited time.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -51,20 +52,21 @@ class ReadPool:
         self._tasks.put((future, lambda: read(*args)))
         return future
 
-    def close(self, *, wait: bool = True) -> None:
-        """Drops what has not begun; `wait` for the reads under way, which may be blocked."""
+    def close(self, *, wait_seconds: float = READ_LIMIT_SECONDS) -> None:
+        """Drops what has not begun, and waits for the reads under way, but not for ever."""
         self._closed.set()
         for _ in self._threads:
             self._tasks.put(None)
-        if wait:
-            for thread in self._threads:
-                thread.join()
+        deadline = time.monotonic() + wait_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> ReadPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close(wait=kind is None or not issubclass(kind, ReadTimeoutError))
+        is_blocked = kind is not None and issubclass(kind, ReadTimeoutError)
+        self.close(wait_seconds=0.0 if is_blocked else READ_LIMIT_SECONDS)
 
 
 class ReadTimeoutError(RuntimeError):
@@ -91,6 +93,22 @@ def wait_for_read(future: Future[T], *, what: str, limit_seconds: float = READ_L
             f"A read must not take longer than {limit_seconds:g} seconds. Received: {what}, which "
             "has not come by then. Look whether the drive or store that it lies on answers."
         ) from error
+
+
+def read_bounded(
+    read: Callable[..., T],
+    *args: Any,
+    what: str,
+    limit_seconds: float = READ_LIMIT_SECONDS,
+) -> T:
+    """Calls `read(*args)`, and does not wait for it for ever; see `wait_for_read`.
+
+    Example:
+        >>> read_bounded(len, "abc", what="three letters")
+        3
+    """
+    with ReadPool(1, name="sharedlayers-read") as pool:
+        return wait_for_read(pool.submit(read, *args), what=what, limit_seconds=limit_seconds)
 
 
 def _work(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 
 import numpy as np
@@ -23,6 +23,7 @@ from sharedlayers_dist.data.reading.batch import (
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.row_groups import OnBadRow, RowGroup, RowGroupLoader
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.bounded_reads import READ_LIMIT_SECONDS, ReadPool, wait_for_read
 from sharedlayers_dist.world import World
 
 _LOADING_THREADS = 4
@@ -55,6 +56,7 @@ class PairReader:
         batches_ahead: Batches that wait for the consumer at most.
         rows_at_once: Rows of this rank that are made at once at most (16 MiB of large ones, and
             one step at least): what row groups and steps cost is paid once for all of them.
+        read_limit_seconds: How long a row group may keep the consumer waiting.
 
     Raises:
         UserError: for more ranks than streams, or a number out of its range.
@@ -76,6 +78,7 @@ class PairReader:
         requires_label: bool = True,
         batches_ahead: int = 4,
         rows_at_once: int = 8192,
+        read_limit_seconds: float = READ_LIMIT_SECONDS,
     ) -> None:
         if batches_ahead < 1:
             raise UserError(
@@ -92,6 +95,7 @@ class PairReader:
         self.run_length = run_length
         self.batches_ahead = batches_ahead
         self.rows_at_once = rows_at_once
+        self.read_limit_seconds = read_limit_seconds
         self._loaders = [
             RowGroupLoader(part, on_bad_row=on_bad_row, requires_label=requires_label)
             for part in index.parts
@@ -143,6 +147,7 @@ class PairReader:
         Raises:
             UserError: here, where there is no such step; from the iterator, for data that
                 cannot be used.
+            RuntimeError: from the iterator, for a row group that does not come.
         """
         rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
         steps_at_once = max(1, rows * self.world.size // self.batch_size)
@@ -182,10 +187,9 @@ class PairReader:
 
     def _read(self, steps: Iterator[StepRows]) -> Generator[tuple[Rows, Batch], None, None]:
         """Makes the rows of each of `steps`; gives how many each step has, and all end to end."""
-        pool = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="sharedlayers-row-groups")
         cache: dict[int, Future[RowGroup]] = {}
 
-        def plan_next() -> tuple[StepRows | None, set[int]]:
+        def plan_next(pool: ReadPool) -> tuple[StepRows | None, set[int]]:
             planned = next(steps, None)
             needed = set() if planned is None else set(self._groups_of(planned.rows).tolist())
             for group in sorted(needed - cache.keys()):
@@ -193,26 +197,39 @@ class PairReader:
             return planned, needed
 
         try:
-            planned, _ = plan_next()
-            while planned is not None:
-                upcoming, needed = plan_next()  # Its row groups load while these rows are made.
-                yield planned.counts, self._gather(planned.rows, cache)
-                # Several pieces of a mixture may lie in one row group.
-                for group in set(self._groups_of(planned.finished).tolist()) - needed:
-                    cache.pop(group, None)
-                planned = upcoming
+            with ReadPool(_LOADING_THREADS, name="sharedlayers-row-groups") as pool:
+                planned, _ = plan_next(pool)
+                while planned is not None:
+                    upcoming, needed = plan_next(pool)  # Loaded while these rows are made.
+                    yield planned.counts, self._gather(planned.rows, cache)
+                    # Several pieces of a mixture may lie in one row group.
+                    for group in set(self._groups_of(planned.finished).tolist()) - needed:
+                        cache.pop(group, None)
+                    planned = upcoming
         except Exception as e:
             self.error = e
             raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def _loader_of(self, group: int) -> tuple[RowGroupLoader, int]:
+        """The loader of a row group, and the row group's index in its dataset."""
+        part = int(np.searchsorted(self._first_groups, group, side="right")) - 1
+        return self._loaders[part], group - int(self._first_groups[part])
 
     def _load(self, group: int) -> RowGroup:
-        part = int(np.searchsorted(self._first_groups, group, side="right")) - 1
-        loaded = self._loaders[part].load(group - int(self._first_groups[part]))
+        loader, group_of_part = self._loader_of(group)
+        loaded = loader.load(group_of_part)
         if loaded.problem:
             self._problem_of_group[group] = loaded.problem
         return loaded
+
+    def _wait_for(self, group: int, loading: Future[RowGroup]) -> RowGroup:
+        loader, group_of_part = self._loader_of(group)
+        place = loader.index.place_of_group(group_of_part)
+        return wait_for_read(
+            loading,
+            what=f"{place}, on rank {self.world.rank} of {self.world.size}",
+            limit_seconds=self.read_limit_seconds,
+        )
 
     def _groups_of(self, rows: Rows) -> Rows:
         return np.searchsorted(self.index.row_starts, rows, side="right") - 1
@@ -224,7 +241,9 @@ class PairReader:
         by_group = np.argsort(group_of_row, kind="stable")
         groups, first = np.unique(group_of_row[by_group], return_index=True)
         parts = [
-            take_rows(cache[group].result(), rows[places] - self.index.row_starts[group])
+            take_rows(
+                self._wait_for(group, cache[group]), rows[places] - self.index.row_starts[group]
+            )
             for group, places in zip(groups.tolist(), np.split(by_group, first[1:]), strict=True)
         ]
         batch, num_cut = join_parts(parts, np.argsort(by_group), rows, self.alphabet)

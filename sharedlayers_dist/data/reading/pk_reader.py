@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from sharedlayers_dist.data.reading.row_groups import (
 from sharedlayers_dist.data.schema import Kind, is_text
 from sharedlayers_dist.data.text import encode_and_count_cut, is_utf8
 from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.storage.bounded_reads import read_bounded
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
 
@@ -161,7 +162,9 @@ def _iter_row_groups(
     Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
     """
     try:
-        with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+        with read_bounded(
+            partial(pq.ParquetFile, filesystem=filesystem), path, what=path
+        ) as parquet:
             schema = parquet.schema_arrow
             for column in columns:
                 check_column(path, column, schema.names)
@@ -170,13 +173,14 @@ def _iter_row_groups(
             for number in range(parquet.num_row_groups):
                 place = f"{path}, row group {number}"
                 try:
-                    table = parquet.read_row_group(number, list(columns)).select(columns)
+                    table = read_bounded(parquet.read_row_group, number, list(columns), what=place)
                 except (pa.ArrowException, OSError) as e:
                     if not can_be_read(filesystem, path):
                         raise
                     num_rows = parquet.metadata.row_group(number).num_rows
                     yield empty, num_rows, f"{place} cannot be read: {one_line(e)}"
                     continue
+                table = table.select(columns)
                 reasons = _find_bad(table)
                 problem = ""
                 if reasons.is_bad.any():

@@ -82,7 +82,7 @@ class RowGroupLoader:
                 and, where one is to blame, the row.
         """
         file, group_of_file = self.index.file_of_group(row_group)
-        place = f"{file.path}, row group {group_of_file}"
+        place = self.index.place_of_group(row_group)
         try:
             table = self._read(file, group_of_file)
         except (pa.ArrowException, OSError) as e:

@@ -1,5 +1,7 @@
 """Reading real Parquet: the same batches on any number of ranks, and errors that say where."""
 
+import subprocess
+import sys
 import threading
 import weakref
 from itertools import chain
@@ -385,3 +387,30 @@ def test_labels_that_nobody_requires_may_be_missing(tmp_path, label, expected):
     assert np.array_equal(batch.label[:, 0], expected, equal_nan=True)
     assert batch.weight.tolist() == [1, 1, 1]
     assert reader.num_bad_rows == 0
+
+
+HANGING = """
+import os, sys
+from sharedlayers_dist.data import PairReader, index_dataset
+from sharedlayers_dist.world import World
+index = index_dataset(sys.argv[1])
+os.unlink(index.files[1].path)
+os.mkfifo(index.files[1].path)  # Opening it blocks until somebody writes.
+reader = PairReader(
+    index, alphabet="ab", batch_size=4, seed=0, num_streams=2, world=World(rank=1, size=2),
+    read_limit_seconds=0.5,
+)
+list(reader.batches(0))
+"""
+
+
+def test_a_read_that_hangs_ends_the_process_and_is_named(tmp_path):
+    """In a process of its own, which must end in spite of the thread that is blocked."""
+    folder = write_dataset(tmp_path, [[5], [5]])
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGING, folder], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    *_, line = ended.stderr.strip().splitlines()
+    assert "must not take longer than 0.5 seconds" in line
+    assert f"{tmp_path}/part-00001.parquet, row group 0, on rank 1 of 2" in line
