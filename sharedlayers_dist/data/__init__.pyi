@@ -11,11 +11,14 @@ from .mixture import DatasetMixture as DatasetMixture
 from .mixture import index_mixture as index_mixture
 from .order.epoch_plan import EpochPlan as EpochPlan
 from .order.epoch_plan import plan_epoch as plan_epoch
+from .order.options import OrderOptions as OrderOptions
 from .reading.batch import Batch as Batch
+from .reading.dataset_plan import plan_dataset as plan_dataset
+from .reading.grouped_items import GroupedItems as GroupedItems
+from .reading.grouped_items import read_items as read_items
 from .reading.pair_reader import PairReader as PairReader
-from .reading.pk_reader import GroupedItems as GroupedItems
+from .reading.pair_reading import PairReading as PairReading
 from .reading.pk_reader import PKReader as PKReader
-from .reading.pk_reader import read_items as read_items
 from .reading.reader import Reader as Reader
 from .reading.tf_dataset import as_tf_dataset as as_tf_dataset
 from .schema import PairMetadata as PairMetadata

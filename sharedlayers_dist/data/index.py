@@ -12,27 +12,18 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import fs
 
-from sharedlayers_dist.data.files import (
-    FoundFile,
-    find_files,
-    suggest_column,
-    warn_of_columns_in_folders,
+from sharedlayers_dist.data.files import find_files, warn_of_columns_in_folders
+from sharedlayers_dist.data.footers import (
+    check_agreement,
+    check_columns,
+    describe_columns,
+    has_label,
+    read_footer,
 )
-from sharedlayers_dist.data.order.epoch_plan import EpochPlan, plan_epoch
-from sharedlayers_dist.data.schema import (
-    SET_NAMES,
-    Kind,
-    PairMetadata,
-    kind_of,
-    read_metadata,
-    shape_of,
-)
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.data.schema import SET_NAMES, Kind, PairMetadata
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.bounded_reads import ReadPool, wait_for_read
 from sharedlayers_dist.storage.uri import hide_secrets, subfolder
 
@@ -122,29 +113,6 @@ class DatasetIndex:
         """This dataset as a mixture of one."""
         return (self,)
 
-    def plan_epoch(
-        self,
-        *,
-        seed: int,
-        epoch: int,
-        batch_size: int,
-        num_streams: int,
-        window: int | None = None,
-        run_length: int | None = None,
-        shuffle: bool = True,
-    ) -> EpochPlan:
-        """Plans one epoch; `run_length` is the stored one if None. See `plan.plan_epoch`."""
-        return plan_epoch(
-            self.row_counts,
-            seed=seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            num_streams=num_streams,
-            window=window,
-            run_length=self.run_length if run_length is None else run_length,
-            shuffle=shuffle,
-        )
-
     def file_of_group(self, row_group: int) -> tuple[IndexedFile, int]:
         """The file that holds a row group of the dataset, and the row group's index within it."""
         file = int(np.searchsorted(self.group_starts, row_group, side="right")) - 1
@@ -183,16 +151,6 @@ class DatasetIndex:
         )
 
 
-class _Footer(NamedTuple):
-    row_counts: tuple[int, ...]
-    schema: pa.Schema
-    metadata: PairMetadata | None
-
-    @property
-    def num_rows(self) -> int:
-        return sum(self.row_counts)
-
-
 def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     """Reads the footers of a pair dataset, many at a time, and nothing else of it.
 
@@ -209,6 +167,8 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
 
     Example:
         >>> import os
+        >>> import pyarrow as pa
+        >>> import pyarrow.parquet as pq
         >>> os.mkdir("indexed")
         >>> pairs = pa.table({"a": ["one", "two"], "b": ["one more", "three"], "label": [1, 0]})
         >>> pq.write_table(pairs, "indexed/part-0.parquet")
@@ -224,7 +184,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             f"{', '.join(sets)}. Name one of them: {hide_secrets(subfolder(uri, sets[0]))}."
         )
     with ReadPool(min(_FOOTER_THREADS, len(found)), name="sharedlayers-footers") as pool:
-        reads = [pool.submit(_read_footer, filesystem, file) for file in found]
+        reads = [pool.submit(read_footer, filesystem, file) for file in found]
         footers = [
             wait_for_read(read, what=f"the footer of {file.path}")
             for file, read in zip(found, reads, strict=True)
@@ -237,8 +197,8 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
         )
     first_name, first = filled[0]
     for name, footer in filled:
-        _check_columns(name, footer, requires_label=requires_label)
-        _check_agreement(first_name, first, name, footer, requires_label=requires_label)
+        check_columns(name, footer, requires_label=requires_label)
+        check_agreement(first_name, first, name, footer, requires_label=requires_label)
     warn_of_columns_in_folders(found, ("weight", "group_a", "group_b"), first.schema.names)
     return DatasetIndex(
         uri=uri,
@@ -248,103 +208,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
             )
             for file, footer in zip(found, footers, strict=True)
         ),
-        **_describe(first.schema, requires_label=requires_label),
-        has_label=all(_has_label(footer.schema) for _, footer in filled),
+        **describe_columns(first.schema, requires_label=requires_label),
+        has_label=all(has_label(footer.schema) for _, footer in filled),
         metadata=first.metadata,
     )
-
-
-def _read_footer(filesystem: fs.FileSystem, file: FoundFile) -> _Footer:
-    try:
-        with filesystem.open_input_file(file.path) as source:
-            metadata = pq.read_metadata(source)
-        row_counts = tuple(
-            metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
-        )
-        schema = metadata.schema.to_arrow_schema()
-        return _Footer(row_counts, schema, read_metadata(schema))
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise UserError(
-            f"{file.path} cannot be read as Parquet ({file.size} bytes): {one_line(e)}"
-        ) from e
-
-
-def _check_columns(name: str, footer: _Footer, *, requires_label: bool) -> None:
-    schema = footer.schema
-    columns = f"Its columns: {', '.join(f'{f.name!r} ({_type_name(f.type)})' for f in schema)}."
-    for column in ("a", "b", *(["label"] if requires_label else [])):
-        if len(schema.get_all_field_indices(column)) != 1:
-            hint = suggest_column(name, column, schema.names)
-            raise UserError(f"{name} needs one column named {column!r}. {columns}{hint}")
-    for column in ("label", "weight", "group_a", "group_b") if requires_label else ():
-        if len(schema.get_all_field_indices(column)) > 1:
-            raise UserError(f"{name} must have at most one column named {column!r}. {columns}")
-    a, b = (schema.field(column).type for column in "ab")
-    for column, item in (("a", a), ("b", b)):
-        if kind_of(item) is None:
-            raise UserError(
-                f"{name}: column {column!r} must hold text (string) or images "
-                f"(fixed_shape_tensor). {columns}"
-            )
-    if footer.metadata is not None and footer.metadata.kind != kind_of(a):
-        raise UserError(
-            f"{name}: its metadata must fit its columns. Received: kind={footer.metadata.kind!r}. "
-            f"{columns}"
-        )
-    if _item(a) != _item(b):
-        raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
-    if requires_label and not _has_label(schema):
-        raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
-    if requires_label and "weight" in schema.names:
-        weight = schema.field("weight").type
-        if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
-            raise UserError(f"{name}: column 'weight' must hold numbers. {columns}")
-
-
-def _has_label(schema: pa.Schema) -> bool:
-    if len(schema.get_all_field_indices("label")) != 1:
-        return False
-    label = schema.field("label").type
-    return bool(pa.types.is_integer(label) or pa.types.is_boolean(label))
-
-
-def _describe(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:
-    kind, shape, dtype = _item(schema.field("a").type)
-    return {
-        "kind": kind,
-        "item_shape": shape,
-        "item_dtype": dtype,
-        "has_weight": requires_label and "weight" in schema.names,
-        "has_groups": requires_label and {"group_a", "group_b"} <= set(schema.names),
-    }
-
-
-def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
-    if isinstance(item, pa.FixedShapeTensorType):
-        return "image", shape_of(item), np.dtype(item.value_type.to_pandas_dtype()).name
-    return kind_of(item), (), "str"
-
-
-def _check_agreement(
-    first_name: str, first: _Footer, name: str, footer: _Footer, *, requires_label: bool
-) -> None:
-    """Refuses files that cannot be one dataset; the names and bounds of text types may differ."""
-    ours, theirs = (
-        _describe(schema, requires_label=requires_label) for schema in (first.schema, footer.schema)
-    )
-    of_training = ((first.metadata, ours), (footer.metadata, theirs)) if requires_label else ()
-    for metadata, facts in of_training:
-        facts["alphabet"] = metadata.alphabet if metadata else None
-        facts["run_length"] = metadata.run_length if metadata else 1
-    for fact, value in theirs.items():
-        if value != ours[fact]:
-            raise UserError(
-                f"All files of a dataset must agree. Received: {fact}={value!r} in {name}, "
-                f"{fact}={ours[fact]!r} in {first_name}."
-            )
-
-
-def _type_name(item: pa.DataType) -> str:
-    if isinstance(item, pa.FixedShapeTensorType):
-        return f"fixed_shape_tensor of {item.value_type}, shape {list(item.shape)}"
-    return str(item)

@@ -17,72 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharedlayers_dist.data.index import DatasetIndex, index_dataset
-from sharedlayers_dist.data.order.epoch_plan import (
-    EpochPlan,
-    Pieces,
-    default_window,
-    plan_pieces,
-)
-from sharedlayers_dist.data.order.permutation import Purpose, Rows, permutation
 from sharedlayers_dist.data.schema import Kind, PairMetadata
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
-
-
-def share_rows(num_rows: int, weights: tuple[float, ...]) -> list[int]:
-    """Rows of an epoch that each dataset gives, in proportion to `weights`, `num_rows` in all.
-
-    What is left after rounding down goes to the largest remainders, the first of equal ones.
-    """
-    exact = [num_rows * weight / sum(weights) for weight in weights]
-    shares = [int(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: shares[i] - exact[i])
-    for part in by_remainder[: num_rows - sum(shares)]:
-        shares[part] += 1
-    return shares
-
-
-def take_pieces(
-    row_counts: Rows,
-    num_rows: int,
-    *,
-    seed: int,
-    epoch: int,
-    part: int,
-    run_length: int = 1,
-    shuffle: bool = True,
-) -> Pieces:
-    """The row groups, the outer two perhaps in part, that one dataset gives to one epoch.
-
-    Its passes laid end to end, this is the stretch `[epoch * num_rows, (epoch + 1) * num_rows)`.
-
-    Args:
-        row_counts: Rows of the dataset's row groups, shape `(row groups,)`.
-        num_rows: Rows that the dataset gives to each epoch.
-        seed: Seed of the order.
-        epoch: Index of the epoch.
-        part: Index of the dataset in its mixture.
-        run_length: Consecutive rows of a row group that stay together in the shuffling.
-        shuffle: False goes through the dataset in its own order in each pass.
-    """
-    total = int(row_counts.sum())
-    group_starts = np.cumsum(row_counts) - row_counts
-    begin, end = epoch * num_rows, (epoch + 1) * num_rows
-    starts, counts = [], []
-    for number in range(begin // total, -(-end // total)):
-        order = np.arange(row_counts.size)
-        if shuffle:
-            order = permutation(order.size, seed=seed, purpose=Purpose.PASS, key=(number, part, 0))
-        before = number * total + np.cumsum(row_counts[order]) - row_counts[order]
-        first = np.clip(begin - before, 0, row_counts[order])
-        last = np.clip(end - before, 0, row_counts[order])
-        starts.append((group_starts[order] + first)[last > first])
-        counts.append((last - first)[last > first])
-    empty = np.empty(0, np.int64)
-    all_counts = np.concatenate([empty, *counts])
-    return Pieces(
-        np.concatenate([empty, *starts]), all_counts, np.full(all_counts.size, run_length)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,44 +95,6 @@ class DatasetMixture:
         """Hash of the datasets' fingerprints, the weights and the rows of an epoch."""
         facts = ([part.fingerprint for part in self.parts], self.weights, self.num_rows)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-    def plan_epoch(
-        self,
-        *,
-        seed: int,
-        epoch: int,
-        batch_size: int,
-        num_streams: int,
-        window: int | None = None,
-        run_length: int | None = None,
-        shuffle: bool = True,
-    ) -> EpochPlan:
-        """Plans one epoch; `run_length` is each dataset's own if None. See `plan.plan_epoch`."""
-        taken = []
-        first_row = 0
-        shares = share_rows(self.num_rows, self.weights)
-        for number, (part, share) in enumerate(zip(self.parts, shares, strict=True)):
-            pieces = take_pieces(
-                part.row_counts,
-                share,
-                seed=seed,
-                epoch=epoch,
-                part=number,
-                run_length=part.run_length if run_length is None else run_length,
-                shuffle=shuffle,
-            )
-            taken.append(pieces._replace(starts=pieces.starts + first_row))
-            first_row += part.num_rows
-        pieces = Pieces(*(np.concatenate(arrays) for arrays in zip(*taken, strict=True)))
-        return plan_pieces(
-            pieces,
-            seed=seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            num_streams=num_streams,
-            window=default_window(pieces.counts) if window is None else window,
-            shuffle=shuffle,
-        )
 
 
 def _require_different(parts: Sequence[DatasetIndex]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sharedlayers_dist.data import DatasetIndex, PairReader, index_dataset
+from sharedlayers_dist.data import DatasetIndex, OrderOptions, PairReading, index_dataset
 from sharedlayers_dist.data.reading.row_groups import OnBadRow
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.outputs import output_path, require_folder
@@ -90,17 +90,14 @@ def score_pairs(
     from sharedlayers_dist.models import compact_view
 
     view = compact_view(run.model)
-    reader = PairReader(
-        index,
+    reading = PairReading(
+        index=index,
         alphabet=run.alphabet,
-        batch_size=batch_size,
-        seed=0,
-        num_streams=1,
-        world=World(),
-        shuffle=False,
+        options=OrderOptions(seed=0, batch_size=batch_size, num_streams=1, shuffle=False),
         on_bad_row=on_bad_row,
         requires_label=requires_label,
     )
+    reader = reading.open(World())
     labels, scores, weights = (np.zeros(index.num_rows, np.float32) for _ in range(3))
     problems = []
     for batch in reader.batches(0):

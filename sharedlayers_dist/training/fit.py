@@ -27,7 +27,7 @@ from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
 from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
-from sharedlayers_dist.training.readers import OpenReader, open_here, plan_reading, read_training
+from sharedlayers_dist.training.readers import OpenReader, open_here, pair_reading, read_training
 from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
@@ -138,8 +138,8 @@ class _Run:
         """
         self._validation_reader: Reader | None = None
         if job.validation is not None:
-            make = plan_reading(job.validation, config, alphabet=job.alphabet, shuffle=False)
-            self._validation_reader = open_reader(make, world)
+            reading = pair_reading(job.validation, config, alphabet=job.alphabet, shuffle=False)
+            self._validation_reader = open_reader(reading.open, world)
         self._track = PositionTracker(
             job.start, steps_per_epoch=self._reader.steps_per_epoch, epochs=config.epochs
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -13,7 +12,9 @@ from sharedlayers_dist.data import (
     DatasetIndex,
     DatasetMixture,
     GroupedItems,
+    OrderOptions,
     PairReader,
+    PairReading,
     PKReader,
     Reader,
     index_dataset,
@@ -28,7 +29,7 @@ from sharedlayers_dist.world import World
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
 MakeReader: TypeAlias = Callable[[World], PairReader]
 """Makes the reader of one part of the pairs: rank r of a world of n reads the r-th of n parts. It
-can be pickled, so that reading may be done elsewhere."""
+can be pickled, so that reading may be done elsewhere, as `PairReading.open` can."""
 OpenReader: TypeAlias = Callable[[MakeReader, World], Reader]
 """Opens this rank's reader, here or elsewhere."""
 
@@ -111,33 +112,23 @@ def read_training(
             seed=config.seed,
             world=world,
         )
-    make = plan_reading(source, config, alphabet=alphabet, shuffle=True)
-    return open_reader(make, world)
+    reading = pair_reading(source, config, alphabet=alphabet, shuffle=True)
+    return open_reader(reading.open, world)
 
 
-def plan_reading(
-    source: DatasetIndex | DatasetMixture, config: TrainConfig, *, alphabet: str, shuffle: bool
-) -> MakeReader:
-    """What makes the readers of pairs; `shuffle` is for training pairs alone."""
-    return partial(_make_reader, source=source, config=config, alphabet=alphabet, shuffle=shuffle)
-
-
-def _make_reader(
-    world: World,
-    *,
-    source: DatasetIndex | DatasetMixture,
-    config: TrainConfig,
-    alphabet: str,
-    shuffle: bool,
-) -> PairReader:
-    return PairReader(
-        source,
+def pair_reading(
+    index: DatasetIndex | DatasetMixture, config: TrainConfig, *, alphabet: str, shuffle: bool
+) -> PairReading:
+    """How the pairs of `index` are read; `shuffle` is for training pairs alone."""
+    return PairReading(
+        index=index,
         alphabet=alphabet,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        num_streams=config.num_streams,
-        world=world,
-        shuffle=shuffle,
-        window=config.window or None,
+        options=OrderOptions(
+            seed=config.seed,
+            batch_size=config.batch_size,
+            num_streams=config.num_streams,
+            window=config.window or None,
+            shuffle=shuffle,
+        ),
         on_bad_row=config.on_bad_row,
     )

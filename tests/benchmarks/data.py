@@ -20,7 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sharedlayers_dist.data import PairReader, encode_text, index_dataset, make_alphabet
+from sharedlayers_dist.data import (
+    OrderOptions,
+    PairReading,
+    encode_text,
+    index_dataset,
+    make_alphabet,
+)
 from sharedlayers_dist.data.order.epoch_plan import plan_epoch
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.world import World
@@ -42,10 +48,10 @@ class Clock:
 def measure_plan() -> None:
     """Plans an epoch of 10^9 rows in 10^6 row groups as one of 1,024 ranks does."""
     counts = np.random.default_rng(0).multinomial(10**9, np.full(10**6, 1e-6))
-    options = {"seed": 0, "batch_size": 256 * NUM_RANKS, "num_streams": NUM_RANKS}
+    options = OrderOptions(seed=0, batch_size=256 * NUM_RANKS, num_streams=NUM_RANKS)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clock = Clock()
-    plan = plan_epoch(counts, epoch=0, **options)
+    plan = plan_epoch(counts, options, epoch=0)
     steps = plan.iter_steps(rank=7, size=NUM_RANKS)
     next(steps)
     planned = clock.read()
@@ -57,7 +63,7 @@ def measure_plan() -> None:
     sought = clock.read()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident
     tracemalloc.start()
-    steps = plan_epoch(counts, epoch=1, **options).iter_steps(rank=7, size=NUM_RANKS)
+    steps = plan_epoch(counts, options, epoch=1).iter_steps(rank=7, size=NUM_RANKS)
     next(steps)
     peak = tracemalloc.get_traced_memory()[1]
     print(f"plan: {counts.sum():,} rows in {counts.size:,} row groups, {NUM_RANKS:,} ranks")
@@ -132,14 +138,12 @@ def measure_reader() -> None:
         print("reader: text pairs per second, decoded to ids (CPU: all threads together)")
         print(f"  {'batch':>6} {'ranks':>6} {'pairs/s wall':>13} {'pairs/s CPU':>13}")
         for batch_size, size in ((256, 1), (4096, 1), (256, 4)):
-            reader = PairReader(
-                index,
+            reading = PairReading(
+                index=index,
                 alphabet=index.metadata.alphabet,
-                batch_size=batch_size,
-                seed=0,
-                num_streams=24,
-                world=World(rank=0, size=size),
+                options=OrderOptions(seed=0, batch_size=batch_size, num_streams=24),
             )
+            reader = reading.open(World(rank=0, size=size))
             clock = Clock()
             num_read = sum(len(batch.rows) for batch in reader.batches(0))
             wall, cpu = clock.read()

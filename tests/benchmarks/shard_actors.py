@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import PairReader, index_dataset
+from sharedlayers_dist.data import OrderOptions, PairReader, PairReading, index_dataset
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.ray.reading.shard_reader import open_on_actors, start_shard_actors
 from tests.benchmarks.data import write_pairs
@@ -48,14 +48,12 @@ def write_images(folder: str) -> None:
 def make_reader(world: World, *, folder: str) -> PairReader:
     """Reads one part, in this process or in an actor."""
     index = index_dataset(folder)
-    return PairReader(
-        index,
+    reading = PairReading(
+        index=index,
         alphabet=index.metadata.alphabet or "",
-        batch_size=BATCH_SIZE,
-        seed=0,
-        num_streams=24,
-        world=world,
+        options=OrderOptions(seed=0, batch_size=BATCH_SIZE, num_streams=24),
     )
+    return reading.open(world)
 
 
 def bytes_hashed_in(seconds: float) -> bytes:

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from sharedlayers_dist.data import index_dataset
+from sharedlayers_dist.data import OrderOptions, index_dataset, plan_dataset
 from sharedlayers_dist.data.inspection.rows import GroupNumbers, read_set
 
 BATCH_SIZES = (128, 256, 1024)
@@ -24,13 +24,10 @@ def measure(uri: str) -> None:
     print(f"  {'batch':>6} {'run':>5} {'items a side':>13} {'groups':>7} {'positives':>16}")
     for batch_size in BATCH_SIZES:
         for run_length in dict.fromkeys((1, index.run_length)):
-            plan = index.plan_epoch(
-                seed=0,
-                epoch=0,
-                batch_size=batch_size,
-                num_streams=NUM_STREAMS,
-                run_length=run_length,
+            options = OrderOptions(
+                seed=0, batch_size=batch_size, num_streams=NUM_STREAMS, run_length=run_length
             )
+            plan = plan_dataset(index, options, epoch=0)
             batches = [
                 step.rows for step in islice(plan.iter_steps(), 200) if step.rows.size == batch_size
             ]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.data import index_dataset
+from sharedlayers_dist.data import OrderOptions, index_dataset, plan_dataset
 from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.launcher import run_ranks
@@ -34,8 +34,10 @@ def runs(tmp_path_factory):
     """The same configuration on 1, 2 and 3 ranks, and on 2 with the averaging taken out."""
     folder = tmp_path_factory.mktemp("runs")
     write_text_pairs(folder / "train", 50)
-    plan = index_dataset(str(folder / "train")).plan_epoch(
-        seed=0, epoch=0, batch_size=12, num_streams=24
+    plan = plan_dataset(
+        index_dataset(str(folder / "train")),
+        OrderOptions(seed=0, batch_size=12, num_streams=24),
+        epoch=0,
     )
     # Of two steps no rank has a usable row, and of another only rank one of two.
     bad = {*range(0, 50, 5), *plan.rows_of_step(1), *plan.rows_of_step(4)}

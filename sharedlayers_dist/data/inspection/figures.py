@@ -21,7 +21,9 @@ from sharedlayers_dist.data.inspection.report import (
     StepReport,
 )
 from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP, SetRows
+from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.streams import streams_of_rank
+from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
 from sharedlayers_dist.data.schema import TEXT_LENGTH
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
@@ -164,12 +166,8 @@ def _report_alphabet(index: DatasetIndex, characters: np.ndarray) -> AlphabetRep
 def _report_steps(
     index: DatasetIndex, rows: SetRows, item: np.ndarray, config: InspectConfig
 ) -> StepReport:
-    plan = index.plan_epoch(
-        seed=0,
-        epoch=0,
-        batch_size=config.batch_size,
-        num_streams=config.num_streams,
-    )
+    options = OrderOptions(seed=0, batch_size=config.batch_size, num_streams=config.num_streams)
+    plan = plan_dataset(index, options, epoch=0)
     rows_of_stream = np.diff(plan.segments, axis=1)[:, 0]
     rows_of_rank = [
         rows_of_stream[list(streams_of_rank(config.num_streams, rank=rank, size=config.num_ranks))]

@@ -30,24 +30,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.permutation import Purpose, Rows, permutation
+from sharedlayers_dist.data.order.pieces import Pieces, cut_runs, default_window, places_of_runs
 from sharedlayers_dist.data.order.streams import streams_along_line, streams_of_rank
 from sharedlayers_dist.errors import UserError
-
-WINDOW_ROWS = 8192
-"""Rows of one stream that the default window shuffles together, if its row groups are smaller."""
-_MAX_WINDOW = 64
-
-
-class Pieces(NamedTuple):
-    """Row groups, or parts of them, that an epoch is made of."""
-
-    starts: Rows
-    """First row of each in the dataset, shape `(pieces,)`."""
-    counts: Rows
-    """Rows of each, shape `(pieces,)`."""
-    run_lengths: Rows
-    """Rows of each that stay together in the shuffling, shape `(pieces,)`."""
 
 
 class Window(NamedTuple):
@@ -78,32 +65,6 @@ class StepRows(NamedTuple):
 def count_steps(num_rows: int, batch_size: int) -> int:
     """Global steps of an epoch; the last one may be short."""
     return -(-num_rows // batch_size)
-
-
-def cut_runs(counts: Rows, run_lengths: Rows) -> Rows:
-    """Rows of each run, piece by piece: all of a piece have its length but the last.
-
-    Args:
-        counts: Rows of each piece, shape `(pieces,)`, none of them 0.
-        run_lengths: Rows of a run in each piece, shape `(pieces,)`.
-    """
-    runs_per_piece = -(-counts // run_lengths)
-    runs = np.repeat(run_lengths, runs_per_piece)
-    runs[np.cumsum(runs_per_piece) - 1] += counts - runs_per_piece * run_lengths
-    return runs
-
-
-def _places_of_runs(runs: Rows, order: Rows) -> Rows:
-    """The places of the rows when runs of `runs` rows are put in `order`, shape `(rows,)`."""
-    starts = np.cumsum(runs) - runs
-    sizes = runs[order]
-    return np.arange(sizes.sum()) + np.repeat(starts[order] - np.cumsum(sizes) + sizes, sizes)
-
-
-def default_window(row_counts: Rows) -> int:
-    """Row groups that a stream shuffles together so that about `WINDOW_ROWS` rows mix."""
-    rows_per_group = max(1.0, float(row_counts.mean())) if row_counts.size else 1.0
-    return int(np.clip(round(WINDOW_ROWS / rows_per_group), 1, _MAX_WINDOW))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,7 +162,7 @@ class EpochPlan:
                 purpose=Purpose.WINDOW,
                 key=(self.epoch, stream, window),
             )
-            rows = rows[_places_of_runs(runs, order)]
+            rows = rows[places_of_runs(runs, order)]
         first_item = stop - bounds[-1] if self._is_backward[stream] else bounds[0] - start
         return Window(window, int(first_item), rows, piece_starts)
 
@@ -293,80 +254,46 @@ class _StreamCursor:
         return rows
 
 
-def plan_epoch(
-    row_counts: Sequence[int] | Rows,
-    *,
-    seed: int,
-    epoch: int,
-    batch_size: int,
-    num_streams: int,
-    window: int | None = None,
-    run_length: int = 1,
-    shuffle: bool = True,
-) -> EpochPlan:
-    """Plans one epoch over a dataset.
+def plan_epoch(row_counts: Sequence[int] | Rows, options: OrderOptions, *, epoch: int) -> EpochPlan:
+    """Plans one epoch over a dataset; of its own, it has single rows shuffled.
 
     Args:
         row_counts: Rows of each row group, in the dataset's own order; zeros are allowed.
-        seed: Seed of the order.
+        options: What the order depends on.
         epoch: Index of the epoch, from 0.
-        batch_size: Rows of a global batch, over all ranks.
-        num_streams: Parts the dataset is read in; the most ranks that can share the epoch.
-        window: Row groups of a stream that are shuffled together; `default_window` if None.
-        run_length: Consecutive rows of a row group that stay together in the shuffling.
-        shuffle: False keeps the dataset's own order within each stream, and with one stream
-            altogether.
 
     Raises:
-        UserError: where there is no row, or a number is out of its range.
+        UserError: where there is no row, or the epoch is negative.
+
+    Example:
+        >>> options = OrderOptions(seed=0, batch_size=4, num_streams=2, shuffle=False)
+        >>> plan_epoch([3, 3], options, epoch=0).rows_of_step(0).tolist()
+        [0, 3, 1, 4]
     """
     counts = np.asarray(row_counts, dtype=np.int64)
-    pieces = Pieces(np.cumsum(counts) - counts, counts, np.full(counts.size, run_length))
-    return plan_pieces(
-        pieces,
-        seed=seed,
-        epoch=epoch,
-        batch_size=batch_size,
-        num_streams=num_streams,
-        window=default_window(counts[counts > 0]) if window is None else window,
-        shuffle=shuffle,
-    )
+    run_lengths = np.full(counts.size, options.run_length or 1)
+    pieces = Pieces(np.cumsum(counts) - counts, counts, run_lengths)
+    return plan_pieces(pieces, options, epoch=epoch)
 
 
-def plan_pieces(
-    pieces: Pieces,
-    *,
-    seed: int,
-    epoch: int,
-    batch_size: int,
-    num_streams: int,
-    window: int,
-    shuffle: bool = True,
-) -> EpochPlan:
-    """Plans one epoch over parts of row groups; see `plan_epoch`."""
-    for name, value, least in (
-        ("seed", seed, 0),
-        ("epoch", epoch, 0),
-        ("batch_size", batch_size, 1),
-        ("num_streams", num_streams, 1),
-        ("window", window, 1),
-        ("run_length", int(pieces.run_lengths.min(initial=1)), 1),
-    ):
-        if value < least:
-            raise UserError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+def plan_pieces(pieces: Pieces, options: OrderOptions, *, epoch: int) -> EpochPlan:
+    """Plans one epoch over parts of row groups, which bring their run lengths; see `plan_epoch`."""
+    if epoch < 0:
+        raise UserError(f"`epoch` must be at least 0. Received: epoch={epoch}.")
     starts, counts, run_lengths = (array[pieces.counts > 0] for array in pieces)
     if counts.size == 0:
         raise UserError("An epoch needs at least one row. Received: num_rows=0.")
-    if shuffle:
-        order = permutation(counts.size, seed=seed, purpose=Purpose.LINE, key=(epoch, 0, 0))
+    window = default_window(counts) if options.window is None else options.window
+    if options.shuffle:
+        order = permutation(counts.size, seed=options.seed, purpose=Purpose.LINE, key=(epoch, 0, 0))
         starts, counts, run_lengths = starts[order], counts[order], run_lengths[order]
     return EpochPlan(
-        seed=seed,
+        seed=options.seed,
         epoch=epoch,
-        batch_size=batch_size,
-        num_streams=num_streams,
+        batch_size=options.batch_size,
+        num_streams=options.num_streams,
         window=window,
-        shuffle=shuffle,
+        shuffle=options.shuffle,
         piece_starts=starts,
         line=np.concatenate([[0], np.cumsum(counts)]),
         run_lengths=run_lengths,

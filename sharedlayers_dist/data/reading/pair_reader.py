@@ -10,7 +10,7 @@ import numpy as np
 
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
-from sharedlayers_dist.data.order.epoch_plan import EpochPlan, StepRows, count_steps
+from sharedlayers_dist.data.order.epoch_plan import EpochPlan, StepRows
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.batch import (
     Batch,
@@ -20,8 +20,9 @@ from sharedlayers_dist.data.reading.batch import (
     split_steps,
     take_rows,
 )
+from sharedlayers_dist.data.reading.pair_reading import PairReading
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.data.reading.row_groups import OnBadRow, RowGroup, RowGroupLoader
+from sharedlayers_dist.data.reading.row_groups import RowGroup, RowGroupLoader
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.bounded_reads import READ_LIMIT_SECONDS, ReadPool, wait_for_read
 from sharedlayers_dist.world import World
@@ -39,20 +40,8 @@ class PairReader:
     rank's streams, those of the next `2 * rows_at_once` rows, and as many rows of batches.
 
     Args:
-        index: The dataset, or several.
-        alphabet: Characters with the ids 1, 2, ...; not used for images.
-        batch_size: Pairs of a global batch, over all ranks.
-        seed: Seed of the order.
-        num_streams: Parts that the dataset is read in; the most ranks that can share it.
+        reading: What is read, and in which order.
         world: Which rank reads.
-        shuffle: False keeps the dataset's own order within each stream, and with one stream
-            altogether.
-        window: Row groups of a stream that are shuffled together; None for the plan's default.
-        run_length: Consecutive rows that stay together in the shuffling; None for what the dataset
-            says, 1 to shuffle single rows.
-        on_bad_row: `error`, or `skip` to make rows of label -1 and weight 0 of bad ones: they keep
-            their place, so that the steps and the order of all others stay the same.
-        requires_label: False makes NaN of labels that are missing or neither 0 nor 1.
         batches_ahead: Batches that wait for the consumer at most.
         rows_at_once: Rows of this rank that are made at once at most (16 MiB of large ones, and
             one step at least): what row groups and steps cost is paid once for all of them.
@@ -64,18 +53,9 @@ class PairReader:
 
     def __init__(
         self,
-        index: DatasetIndex | DatasetMixture,
-        *,
-        alphabet: str,
-        batch_size: int,
-        seed: int,
-        num_streams: int,
+        reading: PairReading,
         world: World,
-        shuffle: bool = True,
-        window: int | None = None,
-        run_length: int | None = None,
-        on_bad_row: OnBadRow = "error",
-        requires_label: bool = True,
+        *,
         batches_ahead: int = 4,
         rows_at_once: int = 8192,
         read_limit_seconds: float = READ_LIMIT_SECONDS,
@@ -84,20 +64,16 @@ class PairReader:
             raise UserError(
                 f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
             )
-        self.index = index
-        self.alphabet = alphabet
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_streams = num_streams
+        self.reading = reading
+        index = reading.index
         self.world = world
-        self.shuffle = shuffle
-        self.window = window
-        self.run_length = run_length
         self.batches_ahead = batches_ahead
         self.rows_at_once = rows_at_once
         self.read_limit_seconds = read_limit_seconds
         self._loaders = [
-            RowGroupLoader(part, on_bad_row=on_bad_row, requires_label=requires_label)
+            RowGroupLoader(
+                part, on_bad_row=reading.on_bad_row, requires_label=reading.requires_label
+            )
             for part in index.parts
         ]
         self._first_groups = np.cumsum([0] + [part.row_counts.size for part in index.parts])
@@ -118,25 +94,32 @@ class PairReader:
         return [self._problem_of_group[group] for group in sorted(self._problem_of_group)]
 
     @property
+    def index(self) -> DatasetIndex | DatasetMixture:
+        """The dataset, or several."""
+        return self.reading.index
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs of a global batch, over all ranks."""
+        return self.reading.options.batch_size
+
+    @property
+    def num_streams(self) -> int:
+        """Parts that the dataset is read in; the most ranks that can share it."""
+        return self.reading.options.num_streams
+
+    @property
     def steps_per_epoch(self) -> int:
         """Global steps of an epoch, the same on every rank."""
-        return count_steps(self.index.num_rows, self.batch_size)
+        return self.reading.steps_per_epoch
 
     def pairs_of_step(self, step: int) -> int:
         """Pairs of global batch `step` over all ranks: `batch_size`, or fewer in the last one."""
-        return min(self.batch_size, self.index.num_rows - step * self.batch_size)
+        return self.reading.pairs_of_step(step)
 
     def plan(self, epoch: int) -> EpochPlan:
         """The order of one epoch."""
-        return self.index.plan_epoch(
-            seed=self.seed,
-            epoch=epoch,
-            batch_size=self.batch_size,
-            num_streams=self.num_streams,
-            window=self.window,
-            run_length=self.run_length,
-            shuffle=self.shuffle,
-        )
+        return self.reading.plan(epoch)
 
     def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
         """This rank's batches of `epoch` from global step `start_step` on, one for each step.
@@ -154,22 +137,22 @@ class PairReader:
         steps = self._plan_steps(epoch, start_step, steps_at_once)
 
         def make() -> Generator[Batch, None, None]:
-            with closing(self._read(steps)) as stretches:
-                for counts, batch in stretches:
+            with closing(self._read(steps)) as chunks:
+                for counts, batch in chunks:
                     yield from split_steps(batch, counts, self.index)
 
         return PrefetchIterator(make, depth=self.batches_ahead, on_wait=self._add_wait)
 
-    def stretches(self, epoch: int, start_step: int, steps_at_once: int) -> PrefetchIterator[Batch]:
+    def chunks(self, epoch: int, start_step: int, steps_at_once: int) -> PrefetchIterator[Batch]:
         """Like `batches`, but the rows of `steps_at_once` steps end to end, without padding.
 
-        One stretch waits for the consumer at most, and another is in the making.
+        One chunk waits for the consumer at most, and another is in the making.
         """
         steps = self._plan_steps(epoch, start_step, steps_at_once)
 
         def make() -> Generator[Batch, None, None]:
-            with closing(self._read(steps)) as stretches:
-                for _, batch in stretches:
+            with closing(self._read(steps)) as chunks:
+                for _, batch in chunks:
                     yield batch
 
         return PrefetchIterator(make, depth=1, on_wait=self._add_wait)
@@ -246,7 +229,7 @@ class PairReader:
             )
             for group, places in zip(groups.tolist(), np.split(by_group, first[1:]), strict=True)
         ]
-        batch, num_cut = join_parts(parts, np.argsort(by_group), rows, self.alphabet)
+        batch, num_cut = join_parts(parts, np.argsort(by_group), rows, self.reading.alphabet)
         self.num_cut_texts += num_cut
         self.num_bad_rows += int(np.count_nonzero(batch.label < 0))
         return batch

@@ -105,7 +105,7 @@ class _OpenPart:
         place = (request.epoch, request.step, request.num_steps)
         if self._stretches is None or self._place != place:
             self.close()
-            self._stretches = self._reader.stretches(*place)
+            self._stretches = self._reader.chunks(*place)
         result: Batch | Exception
         try:
             result = next(self._stretches)

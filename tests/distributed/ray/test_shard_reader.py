@@ -20,7 +20,7 @@ from sharedlayers_dist.ray.reading.shard_reader import (
     open_on_actors,
     start_shard_actors,
 )
-from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"
 NUM_STREAMS = 12
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def make_reader(world, *, pairs, batch_size=32, **options):
     """What is sent to the actors: makes the reader of one part."""
-    return PairReader(
+    return open_pairs(
         index_dataset(pairs),
         alphabet=ALPHABET,
         batch_size=batch_size,
@@ -188,7 +188,7 @@ class NotingReader(PairReader):
 
     noted: Path
 
-    def stretches(self, epoch, start_step, steps_at_once):
+    def chunks(self, epoch, start_step, steps_at_once):
         def note(stretches):
             with closing(stretches):
                 for stretch in stretches:
@@ -196,7 +196,7 @@ class NotingReader(PairReader):
                         file.write("x")
                     yield stretch
 
-        stretches = super().stretches(epoch, start_step, steps_at_once)
+        stretches = super().chunks(epoch, start_step, steps_at_once)
         return PrefetchIterator(lambda: note(stretches), depth=1)
 
 

@@ -6,7 +6,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sharedlayers_dist.data import OrderOptions, PairReader, PairReading
 from sharedlayers_dist.data.schema import METADATA_KEY, PairMetadata, pair_schema
+
+READER_OPTIONS = ("batches_ahead", "rows_at_once", "read_limit_seconds")
+
+
+def open_pairs(index, *, alphabet, world, on_bad_row="error", requires_label=True, **options):
+    """A reader of `index`; options of the reader are its own, all others are the order's."""
+    of_reader = {name: options.pop(name) for name in READER_OPTIONS if name in options}
+    reading = PairReading(
+        index=index,
+        alphabet=alphabet,
+        options=OrderOptions(**options),
+        on_bad_row=on_bad_row,
+        requires_label=requires_label,
+    )
+    return PairReader(reading, world, **of_reader)
 
 
 def text_table(num_rows, *, first=0, alphabet=None, run_length=1):

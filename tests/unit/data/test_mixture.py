@@ -1,6 +1,7 @@
 """Several datasets read as one."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import PairReader, index_dataset, index_mixture, resolve_alphabet
-from sharedlayers_dist.data.mixture import DatasetMixture, share_rows, take_pieces
+from sharedlayers_dist.data import OrderOptions, index_dataset, index_mixture, resolve_alphabet
+from sharedlayers_dist.data.mixture import DatasetMixture
+from sharedlayers_dist.data.order.pieces import share_rows, take_pieces
+from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
 from sharedlayers_dist.training.readers import open_source
 from sharedlayers_dist.world import World
-from tests.unit.data.samples import image_table, write_dataset
+from tests.unit.data.samples import image_table, open_pairs, write_dataset
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def folders(tmp_path_factory):
 
 
 def open_reader(mixture, *, rank=0, size=1, **options):
-    return PairReader(
+    return open_pairs(
         mixture,
         alphabet=resolve_alphabet(mixture),
         world=World(rank=rank, size=size),
@@ -131,15 +134,16 @@ def test_the_order_is_the_same_on_any_number_of_ranks(folders, size):
 
 def test_each_dataset_is_shuffled_in_runs_of_its_own_length(folders, tmp_path):
     runs = write_dataset(tmp_path, [[40, 40], [40]], run_length=8)
-    options = {"seed": 0, "epoch": 0, "batch_size": 16, "num_streams": 1}
+    options = OrderOptions(seed=0, batch_size=16, num_streams=1)
     mixture = index_mixture({runs: 1, folders[0]: 1})
-    rows = mixture.plan_epoch(**options).read_window(0, 0).rows
+    rows = plan_dataset(mixture, options, epoch=0).read_window(0, 0).rows
     follows = np.diff(rows) == 1
     is_first = rows[:-1] < 120
     # Seven of eight rows of a run are followed by the next; a run may follow its neighbour too.
     assert follows[is_first].mean() > 0.8
     assert follows[~is_first].mean() < 0.1
-    rows = mixture.plan_epoch(**options, run_length=1).read_window(0, 0).rows
+    single = replace(options, run_length=1)
+    rows = plan_dataset(mixture, single, epoch=0).read_window(0, 0).rows
     assert (np.diff(rows) == 1).mean() < 0.1
 
 

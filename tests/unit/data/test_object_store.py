@@ -8,7 +8,6 @@ from pyarrow import fs
 
 from sharedlayers_dist.config import InspectConfig, PairsConfig
 from sharedlayers_dist.data import (
-    PairReader,
     index_dataset,
     inspect_dataset,
     make_pairs,
@@ -17,7 +16,7 @@ from sharedlayers_dist.data import (
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
 from tests.object_store import make_bucket, make_uri
-from tests.unit.data.samples import write_dataset
+from tests.unit.data.samples import open_pairs, write_dataset
 
 ITEMS = "text,who\n" + "".join(f"text {i} of {i % 9},{i % 9}\n" for i in range(99))
 
@@ -36,7 +35,7 @@ def uri(object_store, tmp_path_factory):
 def test_a_dataset_in_a_bucket_is_read_like_a_folder(uri):
     index = index_dataset(uri)
     assert [file.name for file in index.files] == ["part-00000.parquet", "part-00001.parquet"]
-    reader = PairReader(
+    reader = open_pairs(
         index,
         alphabet=resolve_alphabet(index),
         batch_size=4,

@@ -24,6 +24,8 @@ from sharedlayers_dist.data.making.chaining import RUN_LENGTH
 from sharedlayers_dist.data.making.items import ArrayItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs, make_pairs_of
 from sharedlayers_dist.data.making.writer import count_row_groups
+from sharedlayers_dist.data.order.options import OrderOptions
+from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
 from sharedlayers_dist.data.schema import read_metadata
 from sharedlayers_dist.errors import UserError
 from tests.unit.data.making.test_items import images_of
@@ -129,7 +131,7 @@ def test_shuffled_batches_share_items_and_mix_groups_and_labels(tmp_path):
     rows = rows_of(tmp_path / "out" / "train")
     index = index_dataset(str(tmp_path / "out" / "train"))
     assert index.run_length == RUN_LENGTH
-    plan = index.plan_epoch(seed=0, epoch=0, batch_size=256, num_streams=24)
+    plan = plan_dataset(index, OrderOptions(seed=0, batch_size=256, num_streams=24), epoch=0)
     for step in range(0, 125, 25):
         batch = [rows[row] for row in plan.rows_of_step(step)]
         assert len({row[side] for row in batch for side in "ab"}) < 0.6 * 2 * len(batch)

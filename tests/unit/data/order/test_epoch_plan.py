@@ -9,11 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sharedlayers_dist.data.order.epoch_plan import default_window, plan_epoch
+from sharedlayers_dist.data.order import epoch_plan
+from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.permutation import Purpose, permutation
+from sharedlayers_dist.data.order.pieces import default_window
 from sharedlayers_dist.data.order.streams import streams_of_rank
 
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 12)
+
+
+def plan_epoch(row_counts, *, epoch, **options):
+    return epoch_plan.plan_epoch(row_counts, OrderOptions(**options), epoch=epoch)
 
 
 @st.composite
@@ -223,7 +229,7 @@ def test_without_shuffling_one_stream_reads_the_dataset_in_its_own_order():
     assert [step.rows.tolist() for step in plan.iter_steps()] == [[0, 1], [2, 3], [4, 5], [6]]
 
 
-def test_without_shuffling_each_stream_reads_a_stretch_of_the_dataset():
+def test_without_shuffling_each_stream_reads_a_segment_of_the_dataset():
     plan = plan_epoch([3, 0, 4], seed=1, epoch=1, batch_size=7, num_streams=2, shuffle=False)
     assert plan.rows_of_step(0, rank=0, size=2).tolist() == [0, 1, 2, 3]
     assert plan.rows_of_step(0, rank=1, size=2).tolist() == [4, 5, 6]

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.data import Batch, PairReader, encode_text, index_dataset
+from sharedlayers_dist.data import Batch, encode_text, index_dataset
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.world import World
-from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
 
 ALPHABET = "0123456789ab"
 UNEVEN = [[7, 0, 13], [], [1, 1, 1], [40], [5, 9]]
@@ -28,7 +28,7 @@ def uneven(tmp_path_factory):
 
 def open_reader(index, *, rank=0, size=1, **options):
     defaults = {"alphabet": ALPHABET, "batch_size": 10, "seed": 3, "num_streams": 24}
-    return PairReader(index, world=World(rank=rank, size=size), **{**defaults, **options})
+    return open_pairs(index, world=World(rank=rank, size=size), **{**defaults, **options})
 
 
 def count_threads():
@@ -391,12 +391,13 @@ def test_labels_that_nobody_requires_may_be_missing(tmp_path, label, expected):
 
 HANGING = """
 import os, sys
-from sharedlayers_dist.data import PairReader, index_dataset
+from sharedlayers_dist.data import index_dataset
 from sharedlayers_dist.world import World
+from tests.unit.data.samples import open_pairs
 index = index_dataset(sys.argv[1])
 os.unlink(index.files[1].path)
 os.mkfifo(index.files[1].path)  # Opening it blocks until somebody writes.
-reader = PairReader(
+reader = open_pairs(
     index, alphabet="ab", batch_size=4, seed=0, num_streams=2, world=World(rank=1, size=2),
     read_limit_seconds=0.5,
 )

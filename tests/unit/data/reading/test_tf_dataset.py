@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from sharedlayers_dist.data import PairReader, as_tf_dataset, index_dataset
+from sharedlayers_dist.data import as_tf_dataset, index_dataset
 from sharedlayers_dist.world import World
-from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
 
 
 def open_reader(folder, *, rank=0, size=1, **options):
-    return PairReader(
+    return open_pairs(
         index_dataset(str(folder)),
         alphabet="0123456789ab",
         batch_size=8,

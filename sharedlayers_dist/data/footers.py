@@ -1,0 +1,141 @@
+"""The footer of one file of a pair dataset, and whether files can be one dataset."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sharedlayers_dist.data.files import FoundFile, suggest_column
+from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
+from sharedlayers_dist.errors import UserError, one_line
+
+
+class Footer(NamedTuple):
+    """What is read of a file's footer."""
+
+    row_counts: tuple[int, ...]
+    """Rows of each row group."""
+    schema: pa.Schema
+    metadata: PairMetadata | None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file."""
+        return sum(self.row_counts)
+
+
+def read_footer(filesystem: fs.FileSystem, file: FoundFile) -> Footer:
+    """Reads a file's footer.
+
+    Raises:
+        UserError: for a file that is no whole Parquet file.
+    """
+    try:
+        with filesystem.open_input_file(file.path) as source:
+            metadata = pq.read_metadata(source)
+        row_counts = tuple(
+            metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
+        )
+        schema = metadata.schema.to_arrow_schema()
+        return Footer(row_counts, schema, read_metadata(schema))
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise UserError(
+            f"{file.path} cannot be read as Parquet ({file.size} bytes): {one_line(e)}"
+        ) from e
+
+
+def check_columns(name: str, footer: Footer, *, requires_label: bool) -> None:
+    """Refuses a file whose columns are not those of pairs; see `index_dataset`.
+
+    Raises:
+        UserError: in one line that names the file and its columns.
+    """
+    schema = footer.schema
+    columns = f"Its columns: {', '.join(f'{f.name!r} ({_type_name(f.type)})' for f in schema)}."
+    for column in ("a", "b", *(["label"] if requires_label else [])):
+        if len(schema.get_all_field_indices(column)) != 1:
+            hint = suggest_column(name, column, schema.names)
+            raise UserError(f"{name} needs one column named {column!r}. {columns}{hint}")
+    for column in ("label", "weight", "group_a", "group_b") if requires_label else ():
+        if len(schema.get_all_field_indices(column)) > 1:
+            raise UserError(f"{name} must have at most one column named {column!r}. {columns}")
+    a, b = (schema.field(column).type for column in "ab")
+    for column, item in (("a", a), ("b", b)):
+        if kind_of(item) is None:
+            raise UserError(
+                f"{name}: column {column!r} must hold text (string) or images "
+                f"(fixed_shape_tensor). {columns}"
+            )
+    if footer.metadata is not None and footer.metadata.kind != kind_of(a):
+        raise UserError(
+            f"{name}: its metadata must fit its columns. Received: kind={footer.metadata.kind!r}. "
+            f"{columns}"
+        )
+    if _item(a) != _item(b):
+        raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
+    if requires_label and not has_label(schema):
+        raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
+    if requires_label and "weight" in schema.names:
+        weight = schema.field("weight").type
+        if not (pa.types.is_integer(weight) or pa.types.is_floating(weight)):
+            raise UserError(f"{name}: column 'weight' must hold numbers. {columns}")
+
+
+def has_label(schema: pa.Schema) -> bool:
+    """Whether there is one column of labels."""
+    if len(schema.get_all_field_indices("label")) != 1:
+        return False
+    label = schema.field("label").type
+    return bool(pa.types.is_integer(label) or pa.types.is_boolean(label))
+
+
+def describe_columns(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:
+    """Fields of `DatasetIndex` that follow from the columns."""
+    kind, shape, dtype = _item(schema.field("a").type)
+    return {
+        "kind": kind,
+        "item_shape": shape,
+        "item_dtype": dtype,
+        "has_weight": requires_label and "weight" in schema.names,
+        "has_groups": requires_label and {"group_a", "group_b"} <= set(schema.names),
+    }
+
+
+def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
+    if isinstance(item, pa.FixedShapeTensorType):
+        return "image", shape_of(item), np.dtype(item.value_type.to_pandas_dtype()).name
+    return kind_of(item), (), "str"
+
+
+def check_agreement(
+    first_name: str, first: Footer, name: str, footer: Footer, *, requires_label: bool
+) -> None:
+    """Refuses files that cannot be one dataset; the names and bounds of text types may differ.
+
+    Raises:
+        UserError: in one line that names both files.
+    """
+    ours, theirs = (
+        describe_columns(schema, requires_label=requires_label)
+        for schema in (first.schema, footer.schema)
+    )
+    of_training = ((first.metadata, ours), (footer.metadata, theirs)) if requires_label else ()
+    for metadata, facts in of_training:
+        facts["alphabet"] = metadata.alphabet if metadata else None
+        facts["run_length"] = metadata.run_length if metadata else 1
+    for fact, value in theirs.items():
+        if value != ours[fact]:
+            raise UserError(
+                f"All files of a dataset must agree. Received: {fact}={value!r} in {name}, "
+                f"{fact}={ours[fact]!r} in {first_name}."
+            )
+
+
+def _type_name(item: pa.DataType) -> str:
+    if isinstance(item, pa.FixedShapeTensorType):
+        return f"fixed_shape_tensor of {item.value_type}, shape {list(item.shape)}"
+    return str(item)

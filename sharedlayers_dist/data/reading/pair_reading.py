@@ -1,0 +1,60 @@
+"""What pairs are read, and in which order: all that a reader needs but the rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.mixture import DatasetMixture
+from sharedlayers_dist.data.order.epoch_plan import EpochPlan, count_steps
+from sharedlayers_dist.data.order.options import OrderOptions
+from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
+from sharedlayers_dist.data.reading.row_groups import OnBadRow
+from sharedlayers_dist.world import World
+
+if TYPE_CHECKING:
+    from sharedlayers_dist.data.reading.pair_reader import PairReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairReading:
+    """A reading of pairs by any number of ranks. Plain values: it is pickled and sent to others.
+
+    Planning needs no file; only a reader that was opened reads any.
+    """
+
+    index: DatasetIndex | DatasetMixture
+    """The dataset, or several."""
+    alphabet: str
+    """Characters with the ids 1, 2, ...; not used for images."""
+    options: OrderOptions
+    """What the order depends on."""
+    on_bad_row: OnBadRow = "error"
+    """`error`, or `skip` to make rows of label -1 and weight 0 of bad ones: they keep their place,
+    so that the steps and the order of all others stay the same."""
+    requires_label: bool = True
+    """False makes NaN of labels that are missing or neither 0 nor 1."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global steps of an epoch, the same on every rank."""
+        return count_steps(self.index.num_rows, self.options.batch_size)
+
+    def pairs_of_step(self, step: int) -> int:
+        """Pairs of global batch `step` over all ranks: `batch_size`, or fewer in the last one."""
+        return min(self.options.batch_size, self.index.num_rows - step * self.options.batch_size)
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The order of one epoch."""
+        return plan_dataset(self.index, self.options, epoch=epoch)
+
+    def open(self, world: World) -> PairReader:
+        """The reader of one rank.
+
+        Raises:
+            UserError: for more ranks than streams.
+        """
+        from sharedlayers_dist.data.reading.pair_reader import PairReader
+
+        return PairReader(self, world)
