@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from sharedlayers_dist.data.content_keys import content_keys
-from sharedlayers_dist.data.files import can_be_read, find_files
-from sharedlayers_dist.data.making.text_files import check_column
+from sharedlayers_dist.data.files import can_be_read, check_column, find_files
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.row_groups import (
     OnBadRow,
