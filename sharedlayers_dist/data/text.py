@@ -42,7 +42,7 @@ def encode_text(
 def encode_and_count_cut(
     texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
 ) -> tuple[NDArray[np.uint16], int]:
-    """What `encode_text` gives, and how many texts lost their beginning for being too long."""
+    """The ids that `encode_text` gives, and how many texts were truncated."""
     num_cut = 0
     table = _table_of_ids(alphabet)
     ids = np.zeros((len(texts), length), np.uint16)

@@ -230,7 +230,9 @@ class _Run:
                 f"{'; '.join(problems)}"
             )
         if num_cut_texts:
-            progress.say(f"{num_cut_texts} texts lost their beginning: 280 characters are read.")
+            progress.say(
+                f"{num_cut_texts} texts were truncated: their last 280 characters are read."
+            )
 
     def _make_record(
         self, logs: Sequence[MetricsLog | TensorBoardLog], progress: Progress

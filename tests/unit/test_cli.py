@@ -291,7 +291,7 @@ def test_bad_rows_and_cut_texts_are_counted_and_said(command, tmp_path):
     code, _, err = command(*train, "--on-bad-row", "skip")
     assert code == 0, err
     assert "1 bad rows were left out" in err
-    assert "1 texts lost their beginning" in err
+    assert "1 texts were truncated" in err
 
 
 def test_images_are_trained_on_and_scored(command, tmp_path):

@@ -1,9 +1,13 @@
-"""Pairs made on the fly: batches of P groups times K items, and all pairs within each batch.
+"""P x K sampling: batches of P groups times K items, and all pairs within each batch.
 
 Pure functions of plain values, like the plan of a fixed list of pairs. Once an epoch every item is
-in one batch. The items of a group are cut, in random order, into *hands* of up to K items; the
-hands of a group are spread evenly over the epoch, or the last batches would be of the largest
-group alone; P hands that follow each other make a batch.
+in one batch. The items of a group are cut, in random order, into *chunks* of up to K items; the
+chunks of a group are spread evenly over the epoch, or the last batches would be of the largest
+group alone; P chunks that follow each other make a batch.
+
+Alexander Hermans, Lucas Beyer, Bastian Leibe: In Defense of the Triplet Loss for Person
+Re-Identification, 2017 (https://arxiv.org/abs/1703.07737), section 2, draws P groups and K items
+of each at random; here an epoch takes every item once.
 """
 
 from __future__ import annotations
@@ -56,13 +60,13 @@ def plan_groups(
 ) -> GroupedEpoch:
     """Plans one epoch over all items.
 
-    A batch has `groups_per_batch` hands or, where they do not come out even, some more; an epoch
-    of fewer hands is one batch.
+    A batch has `groups_per_batch` chunks or, where they do not come out even, some more; an epoch
+    of fewer chunks is one batch.
 
     Args:
         group_of_item: Number of each item's group, from 0, shape `(items,)`.
-        groups_per_batch: P, hands of a global batch.
-        items_per_group: K, the most items of a hand.
+        groups_per_batch: P, chunks of a global batch.
+        items_per_group: K, the most items of a chunk.
         seed: Seed of the order.
         epoch: Index of the epoch, from 0.
 
@@ -85,17 +89,17 @@ def plan_groups(
     items = shuffled[np.argsort(group_of_item[shuffled], kind="stable")]
     group = group_of_item[items]
     place_in_group = np.arange(len(items)) - (np.cumsum(sizes) - sizes)[group]
-    hand_in_group = place_in_group // items_per_group
-    hands_of_group = -(-sizes // items_per_group)
-    # A hand's time in the epoch, in (0, 1): evenly spaced, from a random start for each group.
+    chunk_in_group = place_in_group // items_per_group
+    chunks_of_group = -(-sizes // items_per_group)
+    # A chunk's time in the epoch, in (0, 1): evenly spaced, from a random start for each group.
     start = permutation(sizes.size, seed=seed, purpose=Purpose.GROUPS, key=(epoch, 0, 0)) + 0.5
-    time = (hand_in_group + start[group] / sizes.size) / hands_of_group[group]
+    time = (chunk_in_group + start[group] / sizes.size) / chunks_of_group[group]
     by_time = np.lexsort((group, time))
-    is_first_of_hand = (place_in_group % items_per_group == 0)[by_time]
-    hand_starts = np.flatnonzero(is_first_of_hand)
-    num_batches = max(1, len(hand_starts) // groups_per_batch)
-    first_hands = np.arange(num_batches) * len(hand_starts) // num_batches
-    return GroupedEpoch(items[by_time], np.append(hand_starts[first_hands], len(items)))
+    is_first_of_chunk = (place_in_group % items_per_group == 0)[by_time]
+    chunk_starts = np.flatnonzero(is_first_of_chunk)
+    num_batches = max(1, len(chunk_starts) // groups_per_batch)
+    first_chunks = np.arange(num_batches) * len(chunk_starts) // num_batches
+    return GroupedEpoch(items[by_time], np.append(chunk_starts[first_chunks], len(items)))
 
 
 def pair_items(

@@ -109,7 +109,7 @@ def take_rows(group: RowGroup, rows: Rows) -> RowGroup:
 
 
 def join_parts(parts: list[RowGroup], order: Rows, rows: Rows, alphabet: str) -> tuple[Batch, int]:
-    """The batch that `parts` make up, and how many of its texts lost their beginning.
+    """The batch that `parts` make up, and how many of its texts were truncated.
 
     Args:
         parts: Pairs, end to end n of them.

@@ -80,7 +80,7 @@ class PairReader:
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""
         self.num_cut_texts = 0
-        """Texts given so far that lost their beginning for being longer than 280 characters."""
+        """Truncated texts so far: of those longer than 280 characters the last 280 are read."""
         self.num_bad_rows = 0
         """Bad rows left out so far on this rank."""
         self._problem_of_group: dict[int, str] = {}

@@ -62,7 +62,7 @@ class PKReader:
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""
         self.num_cut_texts = 0
-        """Texts encoded so far that lost their beginning for being longer than 280 characters."""
+        """Truncated texts so far: of those longer than 280 characters the last 280 are read."""
         self.num_bad_rows = index.num_bad_rows if world.is_rank_zero else 0
         """Rows left out when the items were read: by every rank, so that one of them counts."""
         self.problems = list(index.problems)

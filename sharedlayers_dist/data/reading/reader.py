@@ -26,7 +26,7 @@ class Reader(Protocol):
 
     @property
     def num_cut_texts(self) -> int:
-        """Texts given so far on this rank that lost their beginning."""
+        """Truncated texts given so far on this rank."""
 
     @property
     def num_bad_rows(self) -> int:

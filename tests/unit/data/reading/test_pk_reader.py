@@ -42,13 +42,13 @@ def test_every_item_is_in_one_batch_of_an_epoch(epoch):
 
 
 @given(epochs())
-def test_a_batch_has_about_p_hands_of_at_most_k_items(epoch):
+def test_a_batch_has_about_p_chunks_of_at_most_k_items(epoch):
     groups, options = epoch
     plan = plan_groups(groups, **options)
-    num_hands = sum(-(-size // options["items_per_group"]) for size in np.bincount(groups))
+    num_chunks = sum(-(-size // options["items_per_group"]) for size in np.bincount(groups))
     p = options["groups_per_batch"]
-    assert plan.num_steps == max(1, num_hands // p)
-    most = -(-num_hands // plan.num_steps) * options["items_per_group"]
+    assert plan.num_steps == max(1, num_chunks // p)
+    most = -(-num_chunks // plan.num_steps) * options["items_per_group"]
     assert np.diff(plan.batch_starts).max() <= most
 
 
