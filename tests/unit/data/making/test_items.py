@@ -319,6 +319,7 @@ ZIP = b"PK\x03\x04" + bytes(40)
         ("a.csv", b"<!DOCTYPE html>\n<p>Log in", "a web page"),
         ("a.parquet", b"text,who\nhi,ann\n", "is not a complete Parquet file"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,
 )
 def test_what_beginners_take_for_items_is_refused_with_a_remedy(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
