@@ -29,7 +29,7 @@ from .gradients.reduction import Adasum as Adasum
 from .gradients.reduction import Average as Average
 from .gradients.reduction import Sum as Sum
 from .gradients.step import prepare as prepare
-from .gradients.weighting import local_batch as local_batch
+from .gradients.sample_counts import local_batch as local_batch
 from .rendezvous import Rendezvous as Rendezvous
 from .runtime import init as init
 from .runtime import rank as rank

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import CollectiveTimer
-from sharedlayers_dist.dist.gradients.weighting import current_num_samples
+from sharedlayers_dist.dist.gradients.keras_hooks import BatchNormalizationByMoments
+from sharedlayers_dist.dist.gradients.sample_counts import current_num_samples
 from sharedlayers_dist.errors import UserError
 
 
-class SyncBatchNormalization(keras.layers.BatchNormalization):
+class SyncBatchNormalization(BatchNormalizationByMoments):
     """Batch normalization by the mean and variance of the global batch.
 
     Forward and backward pass equal those of one process on the whole batch, also where ranks have
@@ -47,20 +48,18 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
     # Who asks an instance for its class gets Keras's own, as Keras does to save it.
     __class__ = property(lambda self: keras.layers.BatchNormalization)
 
-    def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+    def moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         """Returns mean and variance over the global batch, each `(channels,)`."""
         if self._clock is None:
-            return super()._moments(inputs, mask)
+            return super().moments(inputs, mask)
         if mask is not None:
             raise UserError(
                 "SyncBatchNormalization takes no mask. Received: inputs of shape "
                 f"{inputs.shape} with a mask. Use keras.layers.BatchNormalization."
             )
-        mean, variance = tf.nn.moments(inputs, self._reduction_axes)
+        mean, variance = tf.nn.moments(inputs, self.reduced_axes)
         shape = tf.shape(inputs)
-        elements = tf.cast(
-            tf.reduce_prod([shape[axis] for axis in self._reduction_axes]), mean.dtype
-        )
+        elements = tf.cast(tf.reduce_prod([shape[axis] for axis in self.reduced_axes]), mean.dtype)
         samples = current_num_samples()
         if samples is not None:
             # A rank with only padding has no part in the statistics.

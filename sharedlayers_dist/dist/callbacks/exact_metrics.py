@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -14,9 +13,12 @@ from sharedlayers_dist.dist.collectives import (
     allreduce_sum,
     raise_on_all_ranks,
 )
+from sharedlayers_dist.dist.gradients.keras_hooks import (
+    gives_one_number_a_batch,
+    note_functions_of_batches,
+)
 from sharedlayers_dist.errors import CollectiveUserError, UserError
 
-_OF_BATCH = "_sharedlayers_dist_of_batch"
 States = list[np.ndarray]
 """The values of all variables of a model's metrics."""
 
@@ -61,7 +63,7 @@ class ExactMetrics(keras.callbacks.Callback):
         self._train_states: States | None = None
         self._num_test_batches = 0
         if runtime.size() > 1:
-            _note_functions_of_batches()
+            note_functions_of_batches()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Notes that evaluations until the end of training are validations."""
@@ -170,7 +172,7 @@ def _as_plain(value: Any) -> Any:
 def _not_additive(model: keras.Model) -> UserError | None:
     """Returns an error that names the first metric whose states cannot be added."""
     for metric in _metrics(model):
-        if getattr(metric, _OF_BATCH, False):
+        if gives_one_number_a_batch(metric):
             return UserError(
                 "A metric must give a number for each sample, to be averaged over the samples of "
                 f"all ranks. Received: metric={metric.name!r}, a function that gives one number "
@@ -194,29 +196,3 @@ def is_additive(metric: keras.metrics.Metric) -> bool:
     if declared is not None:
         return bool(declared)
     return type(metric).__module__.startswith("keras.src.")
-
-
-@functools.cache
-def _note_functions_of_batches() -> None:
-    """Makes a metric that is the mean of a function remember that this gives one number a batch.
-
-    Only the call itself shows it: the same function may give one number a sample for other shapes.
-    """
-    plain_update = keras.metrics.MeanMetricWrapper.update_state
-
-    def update_state(self: Any, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        function = self._fn
-
-        def note(*args: Any, **kwargs: Any) -> Any:
-            values = function(*args, **kwargs)
-            if len(getattr(values, "shape", ())) == 0:
-                object.__setattr__(self, _OF_BATCH, True)
-            return values
-
-        object.__setattr__(self, "_fn", note)
-        try:
-            return plain_update(self, y_true, y_pred, sample_weight)
-        finally:
-            object.__setattr__(self, "_fn", function)
-
-    keras.metrics.MeanMetricWrapper.update_state = update_state

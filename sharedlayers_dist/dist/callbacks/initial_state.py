@@ -14,6 +14,7 @@ from sharedlayers_dist.dist.collectives import (
     broadcast_object,
     raise_on_all_ranks,
 )
+from sharedlayers_dist.dist.gradients.keras_hooks import is_built
 from sharedlayers_dist.dist.gradients.optimizer import distribution_of
 from sharedlayers_dist.dist.gradients.step import prepare, prepared_step
 
@@ -53,8 +54,7 @@ class BroadcastInitialState(keras.callbacks.Callback):
         self._has_begun = False
         if runtime.size() == 1:
             return
-        is_built = all(layer.built for layer in self.model._flatten_layers())
-        if all(allgather_object(is_built)):
+        if all(allgather_object(is_built(self.model))):
             self._broadcast()
             return
         step = prepared_step(self.model)

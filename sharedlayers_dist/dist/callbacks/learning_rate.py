@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.gradients.keras_hooks import learning_rate_of
 from sharedlayers_dist.errors import UserError
 
 _FACTOR = "_scaled_by"
@@ -57,7 +58,7 @@ def scale_learning_rate(
             f"{steps} steps. Set optimizer.learning_rate to another value instead."
         )
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    rate = inner._learning_rate
+    rate = learning_rate_of(optimizer)
     if isinstance(rate, _SCHEDULES.LearningRateSchedule):
         inner.learning_rate = _scaled_schedule(rate, factor)
     elif callable(rate) and not isinstance(rate, keras.Variable):
@@ -143,7 +144,7 @@ class LearningRateWarmup(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Finds out the rate to end with, and in how many steps."""
         optimizer = self.model.optimizer
-        rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+        rate = learning_rate_of(optimizer)
         if not isinstance(rate, keras.Variable):
             raise UserError(
                 "LearningRateWarmup sets the learning rate, which a schedule does, too. Received: "

@@ -14,6 +14,7 @@ from tensorflow.python.ops import control_flow_util
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.gradients.accumulation import LocalAccumulation
+from sharedlayers_dist.dist.gradients.keras_hooks import trainable_variables_of
 from sharedlayers_dist.dist.gradients.reduction import (
     Adasum,
     Average,
@@ -21,7 +22,7 @@ from sharedlayers_dist.dist.gradients.reduction import (
     ReductionOptions,
     Sum,
 )
-from sharedlayers_dist.dist.gradients.weighting import current_num_samples
+from sharedlayers_dist.dist.gradients.sample_counts import current_num_samples
 from sharedlayers_dist.errors import UserError
 
 _Apply = Callable[[list[Any], list[Any]], Any]
@@ -153,7 +154,7 @@ class Distribution:
                 stacklevel=2,
             )
         gradients = list(gradients)
-        variables = list(optimizer._trainable_variables if variables is None else variables)
+        variables = list(trainable_variables_of(optimizer) if variables is None else variables)
         if not optimizer.built:
             # Not later: variables cannot be made within a branch of the graph.
             optimizer.build(variables)

@@ -1,12 +1,15 @@
-"""What a batch's loss is the mean over, and so how much the rank's gradient counts."""
+"""How many samples a batch's loss is the mean over, and so how much the rank's gradient counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
 
+from sharedlayers_dist.dist.gradients.keras_hooks import has_mask
 from sharedlayers_dist.errors import UserError
 
 NumSamples = Callable[[Any, Any, Any], Any]
@@ -14,6 +17,7 @@ NumSamples = Callable[[Any, Any, Any], Any]
 
 _MEANS = {"sum_over_batch_size", "mean"}
 _WEIGHTED_MEAN = "mean_with_sample_weight"
+_num_samples: ContextVar[tf.Tensor | None] = ContextVar("num_samples", default=None)
 
 
 def count_samples(loss: Any, rows: tf.Tensor, sample_weight: Any, is_average: bool) -> tf.Tensor:
@@ -63,10 +67,35 @@ def refuse_masked_loss(y_pred: Any) -> None:
         UserError: if a model's output carries a Keras mask.
     """
     for output in tf.nest.flatten(y_pred):
-        if getattr(output, "_keras_mask", None) is not None:
+        if has_mask(output):
             raise UserError(
                 "The loss of a masked output is the mean over the elements that the mask leaves, "
                 f"whose number differs over ranks. Received: y_pred of shape {output.shape} with "
                 "a mask. Count them for prepare(model, num_samples=lambda x, y, sample_weight: "
                 "...), e.g. tf.math.count_nonzero(x) where 0 is padding."
             )
+
+
+@contextmanager
+def local_batch(num_samples: Any) -> Iterator[None]:
+    """Says that gradients applied within are means over `num_samples` samples of this rank.
+
+    `prepare` does this for `model.fit`. A training loop of one's own wraps the update in it, so
+    that the global gradient is the mean over all samples when ranks have batches of unequal size:
+
+        with dist.local_batch(tf.shape(x)[0]):
+            optimizer.apply(gradients, model.trainable_variables)
+
+    Args:
+        num_samples: Scalar, this rank's count or sum of weights; 0 if none of its samples count.
+    """
+    token = _num_samples.set(tf.cast(num_samples, tf.float64))
+    try:
+        yield
+    finally:
+        _num_samples.reset(token)
+
+
+def current_num_samples() -> tf.Tensor | None:
+    """Returns this rank's number of samples as float64 scalar; None outside of `local_batch`."""
+    return _num_samples.get()

@@ -11,13 +11,14 @@ import keras
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist.gradients import keras_hooks
 from sharedlayers_dist.dist.gradients.optimizer import Distribution, distribution_of
 from sharedlayers_dist.dist.gradients.sample_counts import (
     NumSamples,
     count_samples,
+    local_batch,
     refuse_masked_loss,
 )
-from sharedlayers_dist.dist.gradients.weighting import local_batch
 from sharedlayers_dist.errors import UserError
 
 _ATTRIBUTE = "_sharedlayers_dist_step"
@@ -147,15 +148,13 @@ class PreparedStep:
         @tf.function(jit_compile=True)
         def run_forward_and_backward(x: Any, y: Any, sample_weight: Any) -> Any:
             with tf.GradientTape() as tape:
-                y_pred = model(x, training=True) if model._call_has_training_arg else model(x)
-                loss = model._compute_loss(
-                    x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-                )
+                y_pred = keras_hooks.call_in_training(model, x)
+                loss = keras_hooks.compute_loss_in_training(model, x, y, y_pred, sample_weight)
                 scaled = model.optimizer.scale_loss(loss)
             return loss, y_pred, tape.gradient(scaled, weights)
 
         loss, y_pred, gradients = run_forward_and_backward(x, y, sample_weight)
-        model._loss_tracker.update_state(loss, sample_weight=_batch_size(x))
+        keras_hooks.loss_trackers(model)[0].update_state(loss, sample_weight=_batch_size(x))
         model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -164,7 +163,7 @@ class PreparedStep:
         with tf.init_scope():
             is_plain = self._is_plain and not self._model.run_eagerly
             if self.when_built or self.num_samples or is_plain:
-                self._model._symbolic_build(data_batch=data)
+                keras_hooks.build_for_batch(self._model, data)
             if self.when_built is not None:
                 when_built, self.when_built = self.when_built, None
                 when_built()
@@ -194,9 +193,7 @@ class PreparedStep:
         Keras weighs the mean loss by the size of the batch, and the mean losses of several outputs
         by that or by 1, as it happens to know the size while it builds the graph.
         """
-        trackers = [self._model._loss_tracker]
-        if self._model._compile_loss is not None:
-            trackers += self._model._compile_loss.metrics
+        trackers = keras_hooks.loss_trackers(self._model)
         before = []
         if self.num_samples is not None:
             before = [(v, v.value.read_value()) for m in self._model.metrics for v in m.variables]
