@@ -28,8 +28,8 @@ from .gradients.optimizer import DistributedOptimizer as DistributedOptimizer
 from .gradients.reduction import Adasum as Adasum
 from .gradients.reduction import Average as Average
 from .gradients.reduction import Sum as Sum
-from .gradients.step import prepare as prepare
 from .gradients.sample_counts import local_batch as local_batch
+from .gradients.step import prepare as prepare
 from .rendezvous import Rendezvous as Rendezvous
 from .runtime import init as init
 from .runtime import rank as rank

@@ -1,4 +1,4 @@
-"""Joining the run: which rank this is, what Horovod must be able to do, which GPU is whose."""
+"""Joining the run: which rank this is, and what Horovod must be able to do."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from sharedlayers_dist.dist.gpus import pin_gpu, require_any_gpu
 from sharedlayers_dist.dist.stall import StallWatch
 from sharedlayers_dist.errors import CollectiveUserError, UserError
 from sharedlayers_dist.world import Launch, World
@@ -28,7 +29,7 @@ _world: World | None = None
 _horovod: ModuleType | None = None
 _stall_watch: StallWatch | None = None
 _chosen: dict[str, Any] = {}
-"""What the call of `init` that joined the run was told."""
+"""The arguments of the call of `init` that joined the run."""
 
 
 def init(
@@ -66,7 +67,7 @@ def init(
             all processes, if Horovod joins another number of them than were started.
         RuntimeError: if Horovod or something asked for is missing; the message names it.
     """
-    global _world, _horovod, _stall_watch, _chosen
+    global _world, _chosen
     if stall_limit_seconds is not None and stall_limit_seconds < 2:
         raise UserError(
             "`stall_limit_seconds` must be at least 2. Received: "
@@ -77,23 +78,33 @@ def init(
         if _world.size > 1:
             _require_same_choices(asked)
         if require_gpu:
-            _require_gpu(tf.config.list_physical_devices("GPU"))
+            require_any_gpu(tf.config.list_physical_devices("GPU"))
         if require_nccl and _horovod is not None:
             _require_nccl(_horovod)
         return _world
     launch = Launch.detect()
-    if launch.size == 1:
-        if require_gpu:
-            _require_gpu(tf.config.list_physical_devices("GPU"))
-        _world = World()
+    if launch.size > 1:
+        limit = STALL_LIMIT_SECONDS if stall_limit_seconds is None else stall_limit_seconds
+        _world = _join(launch, require_gpu, require_nccl, limit, process_sets)
+        _chosen = asked | {"stall_limit_seconds": limit}
         return _world
+    if require_gpu:
+        require_any_gpu(tf.config.list_physical_devices("GPU"))
+    _world = World()
+    return _world
+
+
+def _join(
+    launch: Launch, require_gpu: bool, require_nccl: bool, stall_limit: int, process_sets: Any
+) -> World:
+    """Starts Horovod and takes this rank's GPU; see `init`."""
+    global _horovod, _stall_watch
     horovod = import_horovod()
     _require_own_name()
     if require_nccl:
         _require_nccl(horovod)
-    stall_limit_seconds = stall_limit_seconds or STALL_LIMIT_SECONDS
-    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, stall_limit_seconds // 2)))
-    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_limit_seconds))
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, stall_limit // 2)))
+    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_limit))
     limit = int(os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"])
     horovod.init(process_sets=process_sets)
     _require_all_processes(horovod, launch)
@@ -103,11 +114,31 @@ def init(
         local_rank=horovod.local_rank(),
         local_size=horovod.local_size(),
     )
-    _pin_gpu(world, require_gpu)
-    _world, _horovod, _chosen = world, horovod, asked | {"stall_limit_seconds": stall_limit_seconds}
+    pin_gpu(world, require_gpu)
+    _horovod = horovod
     if limit > 0:
         _stall_watch = StallWatch(limit, horovod.shutdown)
     return world
+
+
+def _require_same_choices(asked: Mapping[str, Any]) -> None:
+    """Raises UserError if a later call of `init` asks for what the first did not choose."""
+    for name, value in asked.items():
+        if value is not None and value != _chosen[name]:
+            raise UserError(
+                f"`{name}` is chosen by the first call of init(), which has joined the run. "
+                f"Received: {name}={value!r}, after {name}={_chosen[name]!r}. Give it in the first "
+                "call."
+            )
+
+
+def _require_nccl(horovod: ModuleType) -> None:
+    """Raises RuntimeError if Horovod cannot reduce over NCCL."""
+    if not horovod.nccl_built():
+        raise RuntimeError(
+            "NCCL was asked for, but this Horovod was built without it. Received: "
+            "require_nccl=True. Build it with `launch/setup.sh --gpu`."
+        )
 
 
 def shutdown() -> None:
@@ -241,84 +272,3 @@ def _built_for(package: Path) -> str:
         return str(json.loads((package / "metadata.json").read_text()).get("tensorflow", ""))
     except (OSError, ValueError):
         return ""
-
-
-def gpu_of_local_rank(
-    local_rank: int, local_size: int, num_gpus: int, *, is_restricted: bool
-) -> int | None:
-    """Returns the index of the GPU that a rank takes among those it sees; None without any.
-
-    Args:
-        local_rank: The rank's index on its host.
-        local_size: Ranks on the host.
-        num_gpus: GPUs that this process sees.
-        is_restricted: Whether the launcher already chose GPUs for this process alone, as Ray does
-            with `CUDA_VISIBLE_DEVICES`.
-
-    Raises:
-        RuntimeError: if there are fewer GPUs than ranks on the host.
-    """
-    if num_gpus == 0:
-        return None
-    if num_gpus >= local_size:
-        return local_rank
-    if num_gpus == 1 and is_restricted:
-        return 0
-    raise RuntimeError(
-        "Every rank needs a GPU of its own. Received: "
-        f"local_size={local_size}, num_gpus={num_gpus}. Start at most {num_gpus} ranks on this "
-        'host, or hide the GPUs with CUDA_VISIBLE_DEVICES="".'
-    )
-
-
-def _pin_gpu(world: World, require_gpu: bool) -> None:
-    """Makes the rank's GPU the only visible one, with growing memory."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if require_gpu:
-        _require_gpu(gpus)
-    index = gpu_of_local_rank(
-        world.local_rank,
-        world.local_size,
-        len(gpus),
-        is_restricted="CUDA_VISIBLE_DEVICES" in os.environ,
-    )
-    if index is None:
-        return
-    try:
-        tf.config.set_visible_devices(gpus[index], "GPU")
-        tf.config.experimental.set_memory_growth(gpus[index], True)
-    except RuntimeError as e:
-        raise RuntimeError(
-            "A rank's GPU must be chosen before TensorFlow uses any. Call "
-            "`sharedlayers_dist.dist.init()` before anything that makes a tensor."
-        ) from e
-
-
-def _require_same_choices(asked: Mapping[str, Any]) -> None:
-    """Raises UserError if a later call of `init` asks for what the first did not choose."""
-    for name, value in asked.items():
-        if value is not None and value != _chosen[name]:
-            raise UserError(
-                f"`{name}` is chosen by the first call of init(), which has joined the run. "
-                f"Received: {name}={value!r}, after {name}={_chosen[name]!r}. Give it in the first "
-                "call."
-            )
-
-
-def _require_nccl(horovod: ModuleType) -> None:
-    """Raises RuntimeError if Horovod cannot reduce over NCCL."""
-    if not horovod.nccl_built():
-        raise RuntimeError(
-            "NCCL was asked for, but this Horovod was built without it. Received: "
-            "require_nccl=True. Build it with `launch/setup.sh --gpu`."
-        )
-
-
-def _require_gpu(gpus: list[Any]) -> None:
-    """Raises RuntimeError if there is no GPU."""
-    if not gpus:
-        raise RuntimeError(
-            "A GPU was asked for, but TensorFlow sees none on this host. Received: "
-            "require_gpu=True. Check the driver, CUDA_VISIBLE_DEVICES, and that TensorFlow was "
-            "installed as tensorflow[and-cuda]."
-        )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.dist import runtime
+from sharedlayers_dist.dist import gpus
 from sharedlayers_dist.world import World
 from tests.distributed.environments import without_packages
 from tests.distributed.launcher import REPOSITORY
@@ -33,14 +33,14 @@ def _leave_the_run():
     ],
 )
 def test_every_rank_takes_its_gpu(local_rank, local_size, num_gpus, is_restricted, index):
-    found = runtime.gpu_of_local_rank(local_rank, local_size, num_gpus, is_restricted=is_restricted)
+    found = gpus.gpu_of_local_rank(local_rank, local_size, num_gpus, is_restricted=is_restricted)
     assert found == index
 
 
 @pytest.mark.parametrize(("num_gpus", "is_restricted"), [(1, False), (3, True)])
 def test_ranks_do_not_share_a_gpu(num_gpus, is_restricted):
     with pytest.raises(RuntimeError, match="local_size=4, num_gpus="):
-        runtime.gpu_of_local_rank(0, 4, num_gpus, is_restricted=is_restricted)
+        gpus.gpu_of_local_rank(0, 4, num_gpus, is_restricted=is_restricted)
 
 
 def test_one_process_needs_no_launcher():
