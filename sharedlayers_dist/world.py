@@ -81,8 +81,8 @@ class Launch:
         """Refuses several processes where each would do the same work, and write the same files.
 
         Args:
-            received: What was asked for, e.g. `launcher='local'`.
-            remedy: What to do instead.
+            received: The request, e.g. `launcher='local'`.
+            remedy: The way that works.
 
         Raises:
             CollectiveUserError: if several processes were started.

@@ -45,7 +45,7 @@ class SyncBatchNormalization(BatchNormalizationByMoments):
         self.supports_jit = runtime.size() == 1
         self._clock = CollectiveTimer() if runtime.size() > 1 else None
 
-    # Who asks an instance for its class gets Keras's own, as Keras does to save it.
+    # An instance says that its class is Keras's own, which Keras then records when it saves it.
     __class__ = property(lambda self: keras.layers.BatchNormalization)
 
     def moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""How long this rank has been in collectives: what it waits for others, and the exchange itself."""
+"""The seconds that this rank has been in collectives: waiting for others, and exchanging."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
 
 
 class Collectives(Protocol):
-    """What code that all ranks run asks of the other ranks; passed in, so that tests need no ranks.
+    """The exchanges that code which all ranks run needs; passed in, so that tests need no ranks.
 
     Every method must be called by all ranks, in the same order.
     """

@@ -1,8 +1,8 @@
-"""One rank's failure becomes every rank's: who failed, and with what, is told beside Horovod.
+"""One rank's failure becomes every rank's: the rank and its error are told beside Horovod.
 
 A rank that fails cannot take part in collectives any more, and the others learn from Horovod only
-that somebody has gone. So the one that fails leaves a note at the rendezvous server, which the
-launcher runs, and the others look there before they give up. Who leaves the note tells people too.
+that a rank has gone. So the one that fails leaves a note at the rendezvous server, which the
+launcher runs, and the others look there before they give up. It also prints the error itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OtherRankFailedError(RuntimeError):
     """Another rank failed, or was lost.
 
     Args:
-        text: What is known of it.
+        text: The rank and its error, as far as they are known.
         reporting_rank: Tells people of it: the one that failed, or the first that misses another.
         is_users: Whether it failed with a UserError, for what a user got wrong.
     """

@@ -1,7 +1,7 @@
 """Where ranks find each other: Horovod's own key-value server, and each rank's place.
 
-`horovodrun` does this for the ranks that it starts. Whoever starts ranks in another way, as Ray
-does, serves a `Rendezvous` and gives each rank its environment before it calls `dist.init()`.
+`horovodrun` does this for the ranks that it starts. A program that starts ranks in another way, as
+Ray does, serves a `Rendezvous` and gives each rank its environment before it calls `dist.init()`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Rendezvous:
     Args:
         host_of_rank: The host of each rank, in the order of the ranks.
         address: The address of this machine to listen on, which all ranks must reach. Nothing
-            listens on any other. Whoever reaches it can read and write the group's keys.
+            listens on any other. Any program that reaches it can read and write the group's keys.
 
     Raises:
         OSError: when this machine cannot listen on that address.
@@ -71,7 +71,7 @@ class Rendezvous:
         return int(self._server.server_address[1])
 
     def environment(self, rank: int, *, interface: str) -> dict[str, str]:
-        """What the process of a rank needs in its environment before `dist.init()`.
+        """Returns the variables that the process of a rank needs before `dist.init()`.
 
         Args:
             rank: Whose environment.

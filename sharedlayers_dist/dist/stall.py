@@ -18,8 +18,8 @@ _SECONDS_TO_CLOSE = 5.0
 class StallWatch:
     """Calls for help when this rank waits for the others for too long.
 
-    What counts is the time from having this rank's part of an exchange to having the result, so
-    that a step may take as long as it must, and the first may be compiled for long.
+    The time counts from having this rank's part of an exchange to having the result, so that a
+    step may take as long as it must, and the first may be compiled for long.
 
     Horovod has a limit of its own, which does not work over Gloo: `GlooController` in 0.28.1
     reserves its list of ranks without giving it a size, so the stall inspector looks at none. A
@@ -94,7 +94,7 @@ class StallWatch:
                 seen, since = began, time.monotonic()
             elif time.monotonic() - since > self._limit:
                 self._has_ended = True
-                # Who waits in a training loop of their own gets only Horovod's error.
+                # A training loop of one's own gets only Horovod's error.
                 print(self._text, file=sys.stderr, flush=True)
                 self._end_waiting()
                 return

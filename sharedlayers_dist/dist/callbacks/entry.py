@@ -1,4 +1,4 @@
-"""What ranks must bring along alike when they enter `fit`."""
+"""The comparison of the ranks when they enter `fit`: what must be the same on all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def require_same_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]
     Args:
         model: The compiled model.
         epoch: Index of the epoch that this rank begins with.
-        params: What Keras tells its callbacks: `epochs`, `steps`.
+        params: Keras's parameters of callbacks: `epochs`, `steps`.
 
     Raises:
         CollectiveUserError: on every rank; names what differs, and each rank's value.
@@ -38,7 +38,7 @@ def require_same_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]
 
 
 def describe_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]) -> dict[str, str]:
-    """What a rank brings along, as texts by name."""
+    """Returns the values of this rank that are compared, as texts by name."""
     losses = keras.tree.flatten(model.loss)
     return {
         "first epoch": str(epoch),

@@ -35,7 +35,7 @@ def scale_learning_rate(
 
     Args:
         optimizer: Any Keras optimizer, distributed or not, that has not made a step.
-        factor: What to multiply by; None for the number of ranks.
+        factor: The factor; None for the number of ranks.
 
     Raises:
         UserError: if the learning rate has been scaled before, if the optimizer has made steps
@@ -134,7 +134,7 @@ class LearningRateWarmup(keras.callbacks.Callback):
         self._step: int | None = None
 
     def get_state(self) -> dict[str, float | int | None]:
-        """What a checkpoint keeps: the steps that lie behind, and the full rate."""
+        """Returns what a checkpoint keeps: the steps that lie behind, and the full rate."""
         return {"step": self._step, "full_rate": self._full_rate}
 
     def set_state(self, state: dict[str, Any]) -> None:

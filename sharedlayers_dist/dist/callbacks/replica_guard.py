@@ -95,7 +95,7 @@ def _difference(
     Args:
         sums: Checksums, `(ranks, variables)`.
         ranks: Whose they are.
-        variables: What they are of.
+        variables: The variables that they are of.
     """
     differs = np.flatnonzero((sums != sums[0]).any(axis=0))
     if not differs.size:

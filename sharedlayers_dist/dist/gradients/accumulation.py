@@ -40,12 +40,12 @@ class LocalAccumulation:
     ) -> None:
         """Adds one pass's gradients, and calls `hand_on(gradients, num_samples)` if it is the last.
 
-        What is handed on is the mean over the passes' samples, or their sum over passes: that
-        mean times the number of passes. Sparse gradients become dense.
+        It gets the mean over the passes' samples, or the sum over passes: that mean times the
+        number of passes. Sparse gradients become dense.
 
         Args:
             gradients: Means over `num_samples` samples, or None.
-            variables: What they are gradients of.
+            variables: The variables of `gradients`, in the same order.
             num_samples: Scalar float64, or None to give all passes the same weight.
             hand_on: Builds the graph of reduction and update.
         """

@@ -75,16 +75,6 @@ def DistributedOptimizer(
             cannot do what is asked.
     """
     _check_options(optimizer, op, backward_passes_per_step, gradient_predivide_factor)
-    _check_compression(compression)
-    _check_groups(groups)
-    if runtime.size() == 1:
-        return optimizer
-    if distribution_of(optimizer) is not None:
-        raise UserError(
-            "An optimizer must be distributed once. Received: "
-            f"optimizer={optimizer.name!r}, which is distributed already. Remove one "
-            "DistributedOptimizer()."
-        )
     options = ReductionOptions(
         op=op,
         compression=compression,
@@ -93,23 +83,28 @@ def DistributedOptimizer(
         groups=groups,
         process_set=process_set,
     )
+    if runtime.size() == 1:
+        return optimizer
+    _refuse_a_second_time(optimizer)
     _check_adasum(options)
+    is_mean = average_aggregated_gradients or op == Adasum
+    _distribute(optimizer, options, backward_passes_per_step, is_mean=is_mean)
+    return optimizer
+
+
+def _distribute(optimizer: Any, options: ReductionOptions, passes: int, *, is_mean: bool) -> None:
+    """Gives an optimizer the class that reduces, and what it reduces with."""
     reduction = GradientReduction(options, name=f"sharedlayers_dist.{next(_numbers)}")
-    accumulation = None
-    if backward_passes_per_step > 1:
-        accumulation = LocalAccumulation(
-            backward_passes_per_step, mean=average_aggregated_gradients or op == Adasum
-        )
-    distribution = Distribution(reduction, accumulation, is_average=op == Average)
+    accumulation = LocalAccumulation(passes, mean=is_mean) if passes > 1 else None
+    distribution = Distribution(reduction, accumulation, is_average=options.op == Average)
     _reduce_before_loss_scaling()
     cls: Any = type(optimizer)
     object.__setattr__(optimizer, "_distribution", distribution)
     object.__setattr__(optimizer, "__class__", _distributed_class(cls))
-    return optimizer
 
 
 class Distribution:
-    """What a distributed optimizer does before it applies gradients."""
+    """The reduction that a distributed optimizer makes before it applies gradients."""
 
     def __init__(
         self,
@@ -238,6 +233,16 @@ def _refuse_xla() -> None:
         )
 
 
+def _refuse_a_second_time(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises UserError if an optimizer is distributed already."""
+    if distribution_of(optimizer) is not None:
+        raise UserError(
+            "An optimizer must be distributed once. Received: "
+            f"optimizer={optimizer.name!r}, which is distributed already. Remove one "
+            "DistributedOptimizer()."
+        )
+
+
 def _check_options(optimizer: Any, op: str, passes: int, predivide_factor: float) -> None:
     """Raises UserError for options out of range; also where one rank ignores them."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -256,26 +261,6 @@ def _check_options(optimizer: Any, op: str, passes: int, predivide_factor: float
         raise UserError(
             "`gradient_predivide_factor` must be positive, and is for op=Average only. Received: "
             f"gradient_predivide_factor={predivide_factor!r}, op={op!r}."
-        )
-
-
-def _check_compression(compression: Any) -> None:
-    """Raises UserError for what Horovod does not compress with."""
-    if compression is not None and not hasattr(compression, "decompress"):
-        raise UserError(
-            "`compression` must be horovod.tensorflow.Compression.none or .fp16, or None. "
-            f"Received: compression={compression!r}."
-        )
-
-
-def _check_groups(groups: Any) -> None:
-    """Raises UserError for groups that are neither a number nor lists of variables."""
-    if groups is None or (isinstance(groups, int) and groups >= 1):
-        return
-    if not isinstance(groups, list | tuple) or not all(isinstance(g, list | tuple) for g in groups):
-        raise UserError(
-            "`groups` must be an integer of at least 1, a list of lists of variables, or None. "
-            f"Received: groups={groups!r}."
         )
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import CollectiveTimer
+from sharedlayers_dist.errors import UserError
 
 Average = "average"
 Sum = "sum"
@@ -19,7 +20,11 @@ Adasum = "adasum"
 
 @dataclass(frozen=True, kw_only=True)
 class ReductionOptions:
-    """How gradients are combined; see `DistributedOptimizer` for what each means."""
+    """How gradients are combined; `DistributedOptimizer` says more of each.
+
+    Raises:
+        UserError: for a compression or groups that cannot be used.
+    """
 
     op: str = Average
     compression: Any = None
@@ -27,6 +32,11 @@ class ReductionOptions:
     sparse_as_dense: bool = False
     groups: Any = None
     process_set: Any = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without the ranks."""
+        _check_compression(self.compression)
+        _check_groups(self.groups)
 
 
 class GradientReduction:
@@ -72,7 +82,7 @@ class GradientReduction:
 
         Args:
             gradients: This rank's: tensors, `tf.IndexedSlices` or None.
-            variables: What they are gradients of; only for `groups` that list variables.
+            variables: Those of `gradients`, in the same order; only for `groups` that list them.
             num_samples: Scalar float64, how many samples of this rank they are means of; None to
                 give every rank the same weight.
         """
@@ -242,3 +252,23 @@ def _as_reducible(tensor: Any) -> Any:
 def _key(variable: Any) -> int:
     """Identifies a variable, whether given as Keras's or as TensorFlow's."""
     return id(getattr(variable, "value", variable) if hasattr(variable, "path") else variable)
+
+
+def _check_compression(compression: Any) -> None:
+    """Raises UserError for what Horovod does not compress with."""
+    if compression is not None and not hasattr(compression, "decompress"):
+        raise UserError(
+            "`compression` must be horovod.tensorflow.Compression.none or .fp16, or None. "
+            f"Received: compression={compression!r}."
+        )
+
+
+def _check_groups(groups: Any) -> None:
+    """Raises UserError for groups that are neither a number nor lists of variables."""
+    if groups is None or (isinstance(groups, int) and groups >= 1):
+        return
+    if not isinstance(groups, list | tuple) or not all(isinstance(g, list | tuple) for g in groups):
+        raise UserError(
+            "`groups` must be an integer of at least 1, a list of lists of variables, or None. "
+            f"Received: groups={groups!r}."
+        )

@@ -1,4 +1,4 @@
-"""How many samples a batch's loss is the mean over, and so how much the rank's gradient counts."""
+"""The number of samples that a batch's loss is the mean over: the weight of the rank's gradient."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def count_samples(loss: Any, rows: tf.Tensor, sample_weight: Any, is_average: bo
     which are as many everywhere); `mean_with_sample_weight` divides by the sum of the weights.
 
     Args:
-        loss: What `model.compile` got: a name, a function, a loss, or a structure of these.
+        loss: The argument of `model.compile`: a name, a function, a loss, or a structure of these.
         rows: The size of the batch, scalar float64.
         sample_weight: The batch's weights, or None.
         is_average: Whether gradients are averaged; else nothing is weighted, and `rows` will do.
@@ -61,7 +61,7 @@ def count_samples(loss: Any, rows: tf.Tensor, sample_weight: Any, is_average: bo
 
 
 def refuse_masked_loss(y_pred: Any) -> None:
-    """Raises if the loss will be the mean over what a mask leaves, which nobody has counted.
+    """Raises if the loss will be the mean over what a mask leaves, whose number is not known.
 
     Raises:
         UserError: if a model's output carries a Keras mask.
