@@ -46,7 +46,7 @@ ROOMS_MAY_IMPORT = {
 # Single modules that one room may import from another although the room as a whole may not.
 MODULES_MAY_IMPORT = {
     # A layer that averages over the ranks by the weights of the step's samples.
-    ("dist", "batch_norm"): {"gradients.sample_counts"},
+    ("dist", "batch_norm"): {"gradients.keras_hooks", "gradients.sample_counts"},
     # A dataset and a mixture can plan their own epochs.
     ("data", "index"): {"order.epoch_plan"},
     ("data", "mixture"): {"order.epoch_plan", "order.permutation"},
