@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -21,32 +20,35 @@ class View(NamedTuple):
 
     lines: list[str]
     """What rank zero has written since the last look."""
+    failures: list[str]
+    """What the workers have failed with since the last look."""
     num_ranks: int
-    """Ranks that run."""
-    failure: str
-    """What the workers failed with last; empty if they have not."""
+    """Ranks of the group that runs; 0 until all of them have come."""
 
 
 class _Control:
-    """An actor on the driver's node that knows who runs where, and passes on the wish to stop."""
+    """An actor on the driver's node that knows who runs where, and passes on the wish to stop.
+
+    One that dies is started again by Ray, which repeats the calls that were under way: so the new
+    one hears of all ranks again. The driver repeats the wish to stop.
+    """
 
     def __init__(self) -> None:
         self._stop = asyncio.Event()
         self._node_of_rank: dict[int, str] = {}
+        self._size = 0
         self._lines: list[str] = []
-        self._failure = ""
+        self._failures: list[str] = []
 
     async def ask_to_stop(self) -> None:
         """Ends the waiting of all ranks."""
         self._stop.set()
 
-    async def wait_for_stop(self) -> None:
-        """Returns when the run is to stop."""
-        await self._stop.wait()
-
-    async def place(self, rank: int, node: str) -> None:
-        """Notes that a rank runs on a node."""
+    async def attend(self, rank: int, size: int, node: str) -> None:
+        """Notes that a rank of so many runs on a node; returns when the run is to stop."""
+        self._size = size
         self._node_of_rank[rank] = node
+        await self._stop.wait()
 
     async def places(self) -> dict[int, str]:
         """The node of each rank."""
@@ -54,17 +56,19 @@ class _Control:
 
     async def fail(self, text: str) -> None:
         """Notes what the workers failed with; none of them runs any more."""
-        self._failure = text
+        self._failures.append(text)
         self._node_of_rank = {}
 
     async def write(self, line: str) -> None:
-        """Leaves a line for people."""
+        """Leaves a line, or several, for people."""
         self._lines.append(line)
 
     async def look(self) -> View:
         """What there is to see."""
-        lines, self._lines = self._lines, []
-        return View(lines, len(self._node_of_rank), self._failure)
+        is_whole = len(self._node_of_rank) == self._size
+        view = View(self._lines, self._failures, self._size if is_whole else 0)
+        self._lines, self._failures = [], []
+        return view
 
 
 def start_control() -> Any:
@@ -74,24 +78,29 @@ def start_control() -> Any:
         ray.remote(_Control)
         .options(
             num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
         .remote()
     )
 
 
-@contextmanager
-def listen_to(control: Any) -> Iterator[StopRequest]:
-    """Turns the driver's wish to stop into a request while the block runs."""
+def attend(control: Any, *, rank: int, size: int, node: str) -> StopRequest:
+    """Says that a rank of so many runs on a node.
+
+    Returns:
+        What becomes set when the driver wishes the run to stop.
+    """
     request = StopRequest()
 
     def wait() -> None:
         with suppress(RayError):  # The driver has gone, and this worker goes with it.
-            ray.get(control.wait_for_stop.remote())
+            ray.get(control.attend.remote(rank, size, node))
             request.is_set = True
 
     threading.Thread(target=wait, name="stop request", daemon=True).start()
-    yield request
+    return request
 
 
 class DriverStream(io.TextIOBase):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import PurePath
@@ -22,25 +20,28 @@ from ray.train.v2.api.result import Result
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.backend import HorovodConfig
-from sharedlayers_dist.ray.cluster import join_cluster
-from sharedlayers_dist.ray.control import View, start_control
+from sharedlayers_dist.ray.cluster import is_ray_job, join_cluster
+from sharedlayers_dist.ray.control import start_control
 from sharedlayers_dist.ray.failures import RayRunError, TellOfFailures, describe_failure
 from sharedlayers_dist.ray.placement import (
     describe_resources,
     resources_per_worker,
     wait_for_resources,
 )
+from sharedlayers_dist.ray.same_sources import (
+    describe_difference,
+    read_sources,
+    require_same_sources,
+)
+from sharedlayers_dist.ray.watch import Watch, say
 from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
-from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
 from sharedlayers_dist.world import Launch
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_BETWEEN_COMPLAINTS = 30.0
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""What Ray sets in the environment of a job, which runs in a folder that is removed later."""
+_SECONDS_FOR_LAST_LINES = 10.0
 _START_SECONDS = 30
 """How long Ray Train waits for a group of workers before it looks at the cluster again."""
 
@@ -98,7 +99,7 @@ def train_for_result(
     Launch.detect().require_one_process(
         "the driver of a run on Ray", "Start it without another launcher, and give `num_workers`."
     )
-    if _JOB in os.environ and _is_relative(config.output):
+    if is_ray_job() and _is_relative(config.output):
         raise UserError(
             "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
             f"after it. Received: output={config.output!r}."
@@ -153,16 +154,20 @@ class _Driver:
 
     def run(self, make_callbacks: MakeCallbacks, ray_callbacks: Sequence[UserCallback]) -> Result:
         """Places the run, trains, and cleans up."""
-        config = self._config
-        wait_for_resources(config, num_shard_actors=self._num_shard_actors, say=_say)
+        config, sources = self._config, read_sources()
+        require_same_sources(sources)
+        wait_for_resources(config, num_shard_actors=self._num_shard_actors, say=say)
         control = start_control()
         actors: Sequence[Any] = []
         if self._num_shard_actors and not config.groups_per_batch:
-            from sharedlayers_dist.ray.reading.shard_reader import start_shard_actors
+            from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 
             actors = start_shard_actors(self._num_shard_actors, cpus=config.cpus_per_shard_actor)
 
         def train_as_one_rank() -> TrainResult | Exception:
+            node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
+            if difference := describe_difference(sources, read_sources(), node):
+                return UserError(difference)
             return train_on_worker(config, make_callbacks, actors, control)
 
         trainer = DataParallelTrainer(
@@ -207,55 +212,13 @@ class _Driver:
     def _wait(self, trainer: DataParallelTrainer, control: Any) -> Result:
         """Waits for the end, passes on what is to be told, and the wish to stop."""
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_SECONDS))
-        watch = _Watch(control, missing=lambda: describe_resources(self._config))
+        watch = Watch(control, missing=lambda: describe_resources(self._config))
         with listen_for_stop() as stop, ThreadPoolExecutor(1, "ray-train") as pool:
             fitting = pool.submit(trainer.fit)
             while not wait([fitting], _SECONDS_BETWEEN_LOOKS).done:
-                watch.look(is_to_stop=stop.is_set)
-        watch.look(is_to_stop=False)
+                watch.look(is_to_stop=stop.is_set, patience=_SECONDS_BETWEEN_LOOKS)
+        watch.look(is_to_stop=False, patience=_SECONDS_FOR_LAST_LINES)
         try:
             return fitting.result()
         except TrainingFailedError as error:
             raise RayRunError(watch.failure or describe_failure(error)) from error
-
-
-class _Watch:
-    """The driver's side of the control actor.
-
-    Args:
-        control: The actor.
-        missing: Says what the cluster lacks for the workers.
-    """
-
-    def __init__(self, control: Any, *, missing: Callable[[], str]) -> None:
-        self._control = control
-        self._missing = missing
-        self._has_asked_to_stop = False
-        self._mended = ""
-        self._waiting_since = time.monotonic()
-        self.failure = ""
-        """What the workers failed with last."""
-
-    def look(self, *, is_to_stop: bool) -> None:
-        """Passes on the wish to stop, and shows what there is to see."""
-        if is_to_stop and not self._has_asked_to_stop:
-            self._has_asked_to_stop = True
-            _say("asked to stop: saving after the step that is under way")
-            ray.get(self._control.ask_to_stop.remote())
-        view: View = ray.get(self._control.look.remote())
-        self.failure = view.failure
-        if view.num_ranks and self._mended != view.failure:
-            self._mended = view.failure
-            _say(f"started again on {view.num_ranks} worker(s), since {view.failure}")
-        for line in view.lines:
-            _say(line)
-        now = time.monotonic()
-        if view.num_ranks:
-            self._waiting_since = now
-        elif now - self._waiting_since >= _SECONDS_BETWEEN_COMPLAINTS:
-            self._waiting_since = now
-            _say(f"waiting for workers: {self._missing()}")
-
-
-def _say(text: str) -> None:
-    print(hide_secrets(text), file=sys.stderr, flush=True)  # Ray's errors hold what failed.

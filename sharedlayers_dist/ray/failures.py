@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,7 +16,9 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from sharedlayers_dist.errors import UserError, named_line, one_line
+from sharedlayers_dist.storage.uri import hide_secrets
 
+_SECONDS_TO_TELL = 20.0
 _LOST = (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
@@ -40,9 +43,13 @@ class TellOfFailures(UserCallback):
         self._control = control
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Passes on who failed, and with what."""
-        places = ray.get(self._control.places.remote())
-        ray.get(self._control.fail.remote(describe_workers(worker_exceptions, places)))
+        """Passes on who failed, and with what; does not wait for a control actor that is gone."""
+        places: Mapping[int, str] = {}
+        with suppress(ray.exceptions.RayError):
+            places = ray.get(self._control.places.remote(), timeout=_SECONDS_TO_TELL)
+        text = describe_workers(worker_exceptions, places)
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._control.fail.remote(text), timeout=_SECONDS_TO_TELL)
 
 
 def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str]) -> str:
@@ -59,7 +66,7 @@ def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str])
         error = errors[rank]
         if isinstance(error, _LOST):
             return (1, rank)
-        return (2 if _is_about_another(error) else 0, rank)
+        return (2 if is_about_another(error) else 0, rank)
 
     rank = min(errors, key=order)
     error = errors[rank]
@@ -69,7 +76,7 @@ def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str])
             f"{where} was lost: its process was killed or ran out of memory, or its node or the "
             "network is gone"
         )
-    if _is_about_another(error):
+    if is_about_another(error):
         return _describe(error)
     return f"{where} failed: {_describe(error)}"
 
@@ -83,7 +90,7 @@ def describe_failure(error: TrainingFailedError) -> str:
     return _describe(error)
 
 
-def _is_about_another(error: BaseException) -> bool:
+def is_about_another(error: BaseException) -> bool:
     """Whether a rank only passes on what it heard of another, as OtherRankFailedError does."""
     return hasattr(_unwrapped(error), "reporting_rank")
 
@@ -97,4 +104,4 @@ def _describe(error: BaseException) -> str:
     """The text of an error that was raised to be read; of any other its type too."""
     own = _unwrapped(error)
     is_plain = isinstance(own, UserError | RuntimeError) and str(own).strip()
-    return one_line(own) if is_plain else named_line(own)
+    return hide_secrets(one_line(own) if is_plain else named_line(own))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
+from ray.exceptions import RayError
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
-from sharedlayers_dist.ray.control import DriverStream, listen_to
+from sharedlayers_dist.ray.control import DriverStream, attend
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import RunInterruptedError
 from sharedlayers_dist.training.readers import OpenReader, open_here
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _SECONDS_TO_NOTICE = 20.0
 """How long a worker that misses another leaves it to Ray to notice who that is, and on which node;
 Ray then ends this one, too."""
+_SECONDS_TO_SHOW = 10.0
 MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 """Makes Keras callbacks on each worker; it must be possible to pickle it."""
 
@@ -40,8 +43,9 @@ def train_on_worker(
         loss that is not finite, the wish to stop. Whatever else goes wrong is raised, and Ray Train
         starts the workers again.
     """
-    node = ray.util.get_node_ip_address()
-    ray.get(control.place.remote(ray.train.get_context().get_world_rank(), node))
+    context, node = ray.train.get_context(), ray.util.get_node_ip_address()
+    rank = context.get_world_rank()
+    stop = attend(control, rank=rank, size=context.get_world_size(), node=node)
     import_tensorflow_quietly()
     from sharedlayers_dist import dist
     from sharedlayers_dist.ray.reporting import Report
@@ -54,7 +58,7 @@ def train_on_worker(
             replace(config, resume=config.resume or num_restarts() > 0),
             [*make_callbacks(), report],
             open_reader=_choose_reading(shard_actors),
-            listen=partial(listen_to, control),
+            listen=lambda: nullcontext(stop),
             stream=DriverStream(control),
             owner=control._actor_id.hex(),  # One for all groups of workers of one driver.
         )
@@ -67,9 +71,20 @@ def train_on_worker(
         return UserError(str(error))
     except (RunInterruptedError, NotFiniteError) as error:
         return type(error)(str(error))
+    except Exception as error:
+        if rank == 0 or not getattr(error, "raised_on_all_ranks", False):
+            _show_traceback(control, f"rank {rank} on the node {node}")
+        raise
     finally:
         report.end()
         dist.shutdown()  # The process lives on, and ranks that wait for this one must not.
+
+
+def _show_traceback(control: Any, where: str) -> None:
+    """Shows where the driver runs what Ray Train would leave in this worker's log alone."""
+    with suppress(RayError):
+        text = f"{where} failed:\n{traceback.format_exc().rstrip()}"
+        ray.get(control.write.remote(text), timeout=_SECONDS_TO_SHOW)
 
 
 def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:

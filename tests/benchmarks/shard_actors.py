@@ -22,7 +22,8 @@ import ray
 from sharedlayers_dist import World
 from sharedlayers_dist.data import OrderOptions, PairReader, PairReading, index_dataset
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
-from sharedlayers_dist.ray.reading.shard_reader import open_on_actors, start_shard_actors
+from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
+from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 from tests.benchmarks.data import write_pairs
 
 BATCH_SIZE = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 
@@ -156,6 +157,23 @@ class PairReader:
                     yield batch
 
         return PrefetchIterator(make, depth=1, on_wait=self._add_wait)
+
+    def read_steps(self, epoch: int, start_step: int, num_steps: int) -> Batch:
+        """The rows of `num_steps` steps end to end, without padding, and nothing read ahead."""
+        steps = self._plan_steps(epoch, start_step, num_steps)
+        with closing(self._read(islice(steps, 1))) as read:
+            _, batch = next(read)
+        return batch
+
+    def load_row_group(self, group: int) -> RowGroup:
+        """Reads and decodes row group `group` of the dataset, or of the mixture, by itself."""
+        return self._load(group)
+
+    def place_of_row_group(self, group: int) -> str:
+        """The file of row group `group`, and the row group's index in that file."""
+        loader, group_of_part = self._loader_of(group)
+        file, group_of_file = loader.index.file_of_group(group_of_part)
+        return f"{file.path}, row group {group_of_file}"
 
     def _plan_steps(self, epoch: int, start_step: int, steps_at_once: int) -> Iterator[StepRows]:
         return self.plan(epoch).iter_steps(

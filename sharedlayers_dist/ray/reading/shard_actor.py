@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import ray
@@ -10,6 +11,8 @@ from ray import cloudpickle
 
 from sharedlayers_dist.data import Batch, PairReader
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.ray.same_sources import Sources, describe_difference, read_sources
 from sharedlayers_dist.training.readers import MakeReader
 from sharedlayers_dist.world import World
 
@@ -29,6 +32,8 @@ class Request(NamedTuple):
     """The first global step asked for."""
     num_steps: int
     """Steps asked for; fewer are read at the end of the epoch."""
+    is_repeated: bool = False
+    """Whether an actor's process ended before it could answer; then nothing is read ahead."""
 
 
 class Chunk(NamedTuple):
@@ -52,10 +57,12 @@ class ShardActor:
     the requests that were due, and goes on with those.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources) -> None:
+        self._node = ray.util.get_node_ip_address()
+        if difference := describe_difference(sources, read_sources(), self._node):
+            raise UserError(difference)
         self._makes: dict[str, MakeReader] = {}
         self._parts: dict[tuple[str, int, int], _OpenPart] = {}
-        self._node = ray.util.get_node_ip_address()
 
     def read(self, request: Request, make: list[ray.ObjectRef]) -> Chunk:
         """Reads a few steps.
@@ -69,10 +76,20 @@ class ShardActor:
         place = (request.key, request.part, request.num_parts)
         if place not in self._parts:
             if request.key not in self._makes:
-                self._makes[request.key] = cloudpickle.loads(ray.get(make[0]))
+                self._makes[request.key] = _unpickle(make)
             world = World(rank=request.part, size=request.num_parts)
             self._parts[place] = _OpenPart(self._makes[request.key](world))
         return self._parts[place].read(request, self._node)
+
+    def try_row_group(self, group: int, make: list[ray.ObjectRef]) -> None:
+        """Reads one row group of the dataset, and nothing else; see whether that ends the process.
+
+        Args:
+            group: Index of the row group in the dataset or the mixture.
+            make: As in `read`.
+        """
+        with suppress(UserError):  # It may hold bad rows, but the process goes on.
+            _unpickle(make)(World()).load_row_group(group)
 
     @ray.method(concurrency_group="health")
     def ping(self) -> None:
@@ -95,7 +112,7 @@ class _OpenPart:
 
     def __init__(self, reader: PairReader) -> None:
         self._reader = reader
-        self._stretches: PrefetchIterator[Batch] | None = None
+        self._chunks: PrefetchIterator[Batch] | None = None
         self._place = (-1, -1, -1)
         self._num_cut_told = 0
         self.last_used = time.monotonic()
@@ -103,12 +120,16 @@ class _OpenPart:
     def read(self, request: Request, node: str) -> Chunk:
         """Reads what is asked for, from where the part stands if it can."""
         place = (request.epoch, request.step, request.num_steps)
-        if self._stretches is None or self._place != place:
-            self.close()
-            self._stretches = self._reader.chunks(*place)
         result: Batch | Exception
         try:
-            result = next(self._stretches)
+            if request.is_repeated:
+                self.close()
+                result = self._reader.read_steps(*place)
+            else:
+                if self._chunks is None or self._place != place:
+                    self.close()
+                    self._chunks = self._reader.chunks(*place)
+                result = next(self._chunks)
         except Exception as error:  # Whatever it is, it is the trainer's to raise.
             result = error
             self.close()
@@ -121,6 +142,11 @@ class _OpenPart:
 
     def close(self) -> None:
         """Ends the reading ahead."""
-        if self._stretches is not None:
-            self._stretches.close()
-            self._stretches = None
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+
+
+def _unpickle(make: list[ray.ObjectRef]) -> MakeReader:
+    made: MakeReader = cloudpickle.loads(ray.get(make[0]))
+    return made

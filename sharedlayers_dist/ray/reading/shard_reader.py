@@ -1,9 +1,7 @@
-"""Reading by shard actors: starts them, asks them ahead of time, and joins what they send."""
+"""Reading by shard actors: asks them ahead of time, and joins what they send."""
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from itertools import islice
@@ -11,46 +9,20 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray import cloudpickle
-from ray.exceptions import RayActorError, RayTaskError
 
 from sharedlayers_dist.data import Batch
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.batch import ItemType, bytes_per_pair, split_steps
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.ray.reading.shard_actor import Chunk, Request, ShardActor
+from sharedlayers_dist.ray.reading.shard_actor import Request
 from sharedlayers_dist.ray.reading.shard_plan import TrainerShare, count_parts
+from sharedlayers_dist.ray.reading.shard_requests import ShardRequests
 from sharedlayers_dist.training.readers import MakeReader, OpenReader
 from sharedlayers_dist.world import World
 
 _MOST_BYTES_AT_ONCE = 1 << 25
 _REQUESTS_AHEAD = 2
 _BATCHES_AHEAD = 4
-_SECONDS_BETWEEN_PINGS = 5.0
-_SECONDS_WITHOUT_ANSWER = 30.0
-
-
-def start_shard_actors(num: int, *, cpus: float = 0.0) -> list[Any]:
-    """Starts actors for `open_on_actors`, spread over the nodes; they end with their driver.
-
-    Ray starts an actor that died again, on another node if need be, and repeats the calls that
-    were due.
-
-    Args:
-        num: How many.
-        cpus: CPUs that each reserves; with 0 they share those of the node they are on.
-    """
-    actor = ray.remote(
-        num_cpus=cpus,
-        max_restarts=-1,
-        max_task_retries=-1,
-        scheduling_strategy="SPREAD",
-        concurrency_groups={"health": 1},
-        # A request says all there is to know, and an ordered queue may wait for one that never
-        # comes: https://github.com/ray-project/ray/issues/50814.
-        allow_out_of_order_execution=True,
-    )(ShardActor)
-    return [actor.remote() for _ in range(num)]
 
 
 def open_on_actors(actors: Sequence[Any]) -> OpenReader:
@@ -97,10 +69,7 @@ class ShardReader:
         self, actors: Sequence[Any], make: MakeReader, world: World, *, rows_at_once: int = 16_384
     ) -> None:
         self._plan_only = make(world)  # Reads nothing until it is iterated.
-        self._actors = actors
-        pickled = cloudpickle.dumps(make)
-        self._key = hashlib.sha256(pickled).hexdigest()
-        self._make = [ray.put(pickled)]
+        self._requests = ShardRequests(actors, make, self._plan_only)
         num_streams, batch_size = self._plan_only.num_streams, self._plan_only.batch_size
         self._share = TrainerShare(
             world=world,
@@ -110,7 +79,6 @@ class ShardReader:
         )
         rows = min(rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
         self._steps_per_request = max(1, rows * world.size // batch_size)
-        self._nodes = ["unknown, it has never answered"] * len(actors)
         self._problems: dict[str, None] = {}
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""
@@ -171,60 +139,37 @@ class ShardReader:
             self.error = e
             raise
 
-    def _actor_of_part(self, part: int) -> int:
-        return part % len(self._actors)
-
-    def _ask(self, epoch: int, step: int) -> tuple[int, list[ray.ObjectRef]]:
+    def _ask(self, epoch: int, step: int) -> tuple[list[Request], list[ray.ObjectRef]]:
         """Asks for the steps from `step` on, each part from its actor."""
-        num_parts, num_steps = self._share.num_parts, self._steps_per_request
-        return step, [
-            self._actors[self._actor_of_part(part)].read.remote(
-                Request(self._key, part, num_parts, epoch, step, num_steps), self._make
-            )
+        key, num_parts = self._requests.key, self._share.num_parts
+        requests = [
+            Request(key, part, num_parts, epoch, step, self._steps_per_request)
             for part in self._share.parts
         ]
+        return requests, [self._requests.send(request) for request in requests]
 
-    def _receive(self, part: int, reference: ray.ObjectRef) -> Batch:
-        """Waits for a part's pairs as long as its actor is there, or may come back.
+    def _receive(self, request: Request, reference: ray.ObjectRef) -> Batch:
+        """Waits for a part's pairs.
 
         Raises:
             Exception: what the actor failed with.
         """
-        actor = self._actor_of_part(part)
-        last_answer = time.monotonic()
-        try:
-            while not ray.wait([reference], timeout=_SECONDS_BETWEEN_PINGS)[0]:
-                if _answers(self._actors[actor], unless=reference):
-                    last_answer = time.monotonic()
-                elif time.monotonic() - last_answer >= _SECONDS_WITHOUT_ANSWER:
-                    raise self._lost(actor)
-            chunk: Chunk = ray.get(reference)
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayActorError as error:
-            raise self._lost(actor) from error
-        self._nodes[actor] = chunk.node
+        chunk = self._requests.receive(request, reference)
         self._problems |= dict.fromkeys(chunk.problems)
         self.num_cut_texts += chunk.num_cut_texts
         if isinstance(chunk.result, Exception):
             raise chunk.result
         return chunk.result
 
-    def _lost(self, actor: int) -> RuntimeError:
-        return RuntimeError(
-            f"A shard actor is gone and Ray has not started it again within "
-            f"{_SECONDS_WITHOUT_ANSWER:g} seconds. Received: shard actor {actor} of "
-            f"{len(self._actors)}, last seen on the node {self._nodes[actor]}. Look whether that "
-            "node is up and whether any node has the CPUs that --cpus-per-shard-actor asks for; 0 "
-            "lets the actors share those of the workers."
-        )
-
-    def _join(self, first: int, references: Sequence[ray.ObjectRef]) -> tuple[Rows, Batch]:
-        """How many pairs each step from `first` on has, and all of them, end to end."""
+    def _join(
+        self, requests: Sequence[Request], references: Sequence[ray.ObjectRef]
+    ) -> tuple[Rows, Batch]:
+        """How many pairs each step that was asked for has, and all of them, end to end."""
         received = [
-            self._receive(part, reference)
-            for part, reference in zip(self._share.parts, references, strict=True)
+            self._receive(request, reference)
+            for request, reference in zip(requests, references, strict=True)
         ]
+        first = requests[0].step
         after = min(first + self._steps_per_request, self.steps_per_epoch)
         num_pairs = sum(self.pairs_of_step(step) for step in range(first, after))
         positions = self._share.positions(first, num_pairs)
@@ -232,16 +177,3 @@ class ShardReader:
         self.num_bad_rows += int(np.count_nonzero(joined.label < 0))
         steps = positions // self._share.batch_size - first
         return np.bincount(steps, minlength=after - first), joined
-
-
-def _answers(actor: Any, *, unless: ray.ObjectRef) -> bool:
-    """Whether an actor is there: it answers, or what is waited for comes."""
-    ping = actor.ping.options(max_task_retries=0).remote()
-    ready, _ = ray.wait([unless, ping], timeout=_SECONDS_BETWEEN_PINGS)
-    if unless in ready:
-        return True
-    try:
-        ray.get(ping, timeout=0)
-    except (ray.exceptions.GetTimeoutError, RayActorError):
-        return False
-    return True

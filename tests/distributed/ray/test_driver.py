@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -28,6 +30,7 @@ from tests.distributed.test_training import assert_same_tensors, read_lines
 from tests.object_store import make_bucket, make_uri
 
 LOCAL_WORKER = "tests.distributed.workers.training"
+COMMAND = Path(sys.executable).parent / "sharedlayers"
 STEPS_PER_EPOCH = 5
 
 
@@ -127,20 +130,31 @@ def test_a_run_that_fails_too_often_names_rank_and_node(folder, ray_cluster):
 
 
 class FailsOnce(keras.callbacks.Callback):
+    """Raises NumPy's ValueError at first; once started again, kills the control actor."""
+
     def on_train_batch_end(self, batch, logs=None):
         from sharedlayers_dist import dist
 
-        if dist.rank() == 0 and sharedlayers_dist.ray.num_restarts() == 0 and batch == 3:
-            raise KeyError("a callback of one's own")
+        if dist.rank() == 0 and batch == 2:
+            if sharedlayers_dist.ray.num_restarts() == 0:
+                np.zeros(2) + np.zeros(3)
+            kill_control()
 
 
-@pytest.mark.slow
-def test_what_a_callback_raises_on_one_rank_starts_all_again(folder, ray_cluster, capfd):
+def kill_control() -> None:
+    """Kills the process of the one control actor there is."""
+    (control,) = (p for p in psutil.process_iter(["name"]) if p.info["name"] == "ray::_Control")
+    control.kill()
+
+
+def test_an_error_of_a_callback_is_shown_whole_and_tried_again(folder, ray_cluster, capfd):
     config = make_config(folder, "raised", max_failures=1, epochs=1)
-    sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
+    result = sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])
+    assert result.steps == STEPS_PER_EPOCH
     shown = capfd.readouterr().err
     assert "since rank 0 on the node" in shown
-    assert 'KeyError: "a callback of one\'s own"' in shown
+    assert "ValueError: operands could not be broadcast together" in shown
+    assert "in on_train_batch_end\n    np.zeros(2) + np.zeros(3)" in shown
 
 
 def test_a_users_mistake_is_told_once_and_not_tried_again(folder, ray_cluster, capfd):
@@ -176,7 +190,7 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
 
 
 @contextmanager
-def driver_under_way(config: TrainConfig, *, address: str = ""):
+def driver_under_way(config: TrainConfig, *, address: str = "", cwd: Path | None = None):
     """A driver in a process of its own, once its run is some steps on its way."""
     options = [
         f"--{name.replace('_', '-')}={getattr(config, name)}"
@@ -186,7 +200,8 @@ def driver_under_way(config: TrainConfig, *, address: str = ""):
         )
     ]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "sharedlayers_dist", "train", *options, "--log-every=1"],
+        [COMMAND, "train", *options, "--log-every=1"],
+        cwd=cwd,
         env=os.environ | {"RAY_ADDRESS": address or ray.get_runtime_context().gcs_address},
         stderr=subprocess.PIPE,
         text=True,
@@ -196,7 +211,7 @@ def driver_under_way(config: TrainConfig, *, address: str = ""):
         deadline = time.monotonic() + 120
         while not (metrics.exists() and metrics.read_text().count("\n") > 2):
             assert time.monotonic() < deadline
-            assert driver.poll() is None
+            assert driver.poll() is None, driver.communicate()
             time.sleep(0.2)
         yield driver
     finally:
@@ -204,13 +219,62 @@ def driver_under_way(config: TrainConfig, *, address: str = ""):
         driver.communicate()
 
 
-def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(folder, ray_cluster):
-    with driver_under_way(make_config(folder, "stopped", epochs=400)) as driver:
+def copy_package(folder: Path) -> Path:
+    """Leaves a copy of the package in `folder`, which notes each import of it in the file given."""
+    copy, imports = folder / "sharedlayers_dist", folder / "imports"
+    shutil.copytree(Path(sharedlayers_dist.__file__).parent, copy)
+    with (copy / "__init__.py").open("a") as file:
+        file.write(f"\nopen({str(imports)!r}, 'a').write('imported')\n")
+    return imports
+
+
+def test_a_stopped_run_saves_itself_though_control_has_died_and_a_copy_is_near(
+    folder, tmp_path, ray_cluster
+):
+    imports = copy_package(tmp_path)
+    with driver_under_way(make_config(folder, "stopped", epochs=400), cwd=tmp_path) as driver:
+        kill_control()
         driver.send_signal(signal.SIGTERM)
         _, shown = driver.communicate(timeout=60)
     assert driver.returncode == 75, shown
     assert "It has saved itself after step" in shown.splitlines()[-1]
     assert list_checkpoints(LocalFolder(folder / "stopped"))
+    assert not imports.exists()
+
+
+DRIVER_WITH_A_CONNECTION = """
+import sys
+
+import ray
+
+import sharedlayers_dist as sd
+from sharedlayers_dist.errors import UserError
+
+ray.init(log_to_driver=False, logging_level="ERROR")
+try:
+    sd.ray.train(sd.TrainConfig(pairs="pairs", output="run", launcher="ray"))
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_workers_that_import_another_copy_are_refused(tmp_path, ray_cluster):
+    (tmp_path / "script").mkdir()
+    script = tmp_path / "script" / "driver.py"
+    script.write_text(DRIVER_WITH_A_CONNECTION)
+    copy_package(tmp_path)
+    ended = subprocess.run(  # Ray puts the current folder first where its user connects by himself.
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    own = Path(sharedlayers_dist.__file__).parent
+    assert f"Received: {own} in the driver, and {tmp_path}/sharedlayers_dist" in ended.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -278,15 +342,31 @@ def test_a_job_of_ray_is_not_left_in_a_folder_that_is_removed(folder, monkeypatc
         sharedlayers_dist.ray.train(make_config(folder, "one", output="runs/one"))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
-def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, address):
-    program = [sys.executable, "-m", "sharedlayers_dist", "train", "--launcher=ray"]
-    ended = subprocess.run(
-        [*program, f"--address={address}", "--pairs=pairs", f"--output={tmp_path / 'run'}"],
+def run_command(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "train", "--launcher=ray", "--pairs=pairs", *options],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, address):
+    ended = run_command(f"--address={address}", f"--output={tmp_path / 'run'}")
     assert ended.returncode == 2
     *_, last = ended.stderr.splitlines()
+    assert "No Ray cluster could be joined" in last
     assert address in last
+
+
+def test_a_folder_that_a_cluster_cannot_be_started_in_is_told(tmp_path):
+    deep = str(tmp_path / ("d" * 60))
+    for place, told in [(deep, "bytes too long. Set TMPDIR"), ("/dev/null", "can be made and")]:
+        ended = run_command("--address=local", f"--output={tmp_path / 'run'}", TMPDIR=place)
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert f"TMPDIR='{place}" in line
+        assert told in line
+        assert "joined" not in line

@@ -15,11 +15,9 @@ import ray
 from sharedlayers_dist import World
 from sharedlayers_dist.data import PairReader, index_dataset
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.ray.reading.shard_reader import (
-    ShardReader,
-    open_on_actors,
-    start_shard_actors,
-)
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.ray.reading.shard_reader import ShardReader, open_on_actors
+from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"
@@ -276,7 +274,7 @@ def test_what_reading_fails_with_is_the_trainers_error(actors, tmp_path, num_act
         list(own.batches(0))
     with pytest.raises(ValueError, match="row group 0, row 3") as raised:
         list(reader.batches(0))
-    assert type(raised.value) is ValueError
+    assert type(raised.value) is UserError
     assert str(raised.value) == str(wanted.value)
     assert reader.error is raised.value
 
@@ -323,6 +321,42 @@ def test_bad_rows_are_counted_once_though_an_actor_is_killed(own_actors, tmp_pat
                 os.kill(process_of(own_actors[0]), signal.SIGKILL)
     assert reader.num_bad_rows == 2
     assert len(reader.problems) == 1
+
+
+class FatalReader(PairReader):
+    """Ends its process when it comes to one row group, as want of memory does; notes each time."""
+
+    fatal_group: int
+    noted: str
+
+    def _load(self, group):
+        if group == self.fatal_group:
+            with Path(self.noted).open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._load(group)
+
+
+def make_fatal(world, *, fatal_group, noted, **options):
+    reader = make_reader(world, **options)
+    reader.__class__ = FatalReader
+    reader.fatal_group, reader.noted = fatal_group, noted
+    return reader
+
+
+def test_a_row_group_that_ends_each_process_is_named(own_actors, tmp_path):
+    pairs = write_dataset(tmp_path / "pairs", [[50] * 10, [50] * 10])
+    noted = tmp_path / "noted"
+    make = partial(make_fatal, fatal_group=13, noted=str(noted), pairs=pairs, batch_size=4)
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"part-00001.parquet, row group 3, with 50 rows") as told:
+        list(on_actors(own_actors[:1], make, World()).batches(0))
+    assert time.monotonic() - begin < 60
+    assert f"has ended a process {noted.stat().st_size} times" in str(told.value)
+    # A trainer that has the actor in common with it goes on.
+    harmless = partial(make_reader, pairs=pairs, batch_size=4)
+    reader = on_actors(own_actors[:1], harmless, World())
+    assert_same(reader.batches(0), harmless(World()).batches(0))
 
 
 def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path):
