@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-import ray
 from cyclopts import App, Parameter
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 import sharedlayers_dist.ray
 from sharedlayers_dist import TrainConfig
+from sharedlayers_dist.ray.cluster import join_cluster
 from sharedlayers_dist.ray.driver import with_absolute_paths
 
 app = App(default_parameter=Parameter(negative=()))
@@ -47,16 +47,16 @@ def tune_learning_rate(
             ray_callbacks=[TuneReportCallback()],
         )
 
-    ray.init(address=config.address or None, logging_level="ERROR", log_to_driver=False)
-    results = tune.Tuner(
-        # A trial only drives, and its workers take the CPUs; Tune wants it to take something.
-        tune.with_resources(try_one, {"memory": 1}),
-        param_space={"learning_rate": tune.grid_search(learning_rates)},
-        tune_config=tune.TuneConfig(
-            metric=config.monitored, mode=config.monitored_mode, max_concurrent_trials=1
-        ),
-        run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
-    ).fit()
+    with join_cluster(config.address):
+        results = tune.Tuner(
+            # A trial only drives, and its workers take the CPUs; Tune wants it to take something.
+            tune.with_resources(try_one, {"memory": 1}),
+            param_space={"learning_rate": tune.grid_search(learning_rates)},
+            tune_config=tune.TuneConfig(
+                metric=config.monitored, mode=config.monitored_mode, max_concurrent_trials=1
+            ),
+            run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
+        ).fit()
     is_large_good = config.monitored_mode == "max"
     for result in sorted(results, key=lambda r: r.metrics[config.monitored], reverse=is_large_good):
         print(

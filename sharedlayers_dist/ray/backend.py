@@ -1,7 +1,7 @@
 """Horovod as a backend of Ray Train: for anyone's train function, with or without this project.
 
-Ray Train places the workers, watches them and starts them again. What it lacks is Horovod: who has
-which rank, where the ranks find each other, over which network interface they talk.
+Ray Train places the workers, watches them and starts them again. It does not know Horovod: the rank
+of each worker, where the ranks find each other, and the network interface that they talk over.
 """
 
 from __future__ import annotations

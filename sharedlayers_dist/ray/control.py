@@ -27,7 +27,7 @@ class View(NamedTuple):
 
 
 class _Control:
-    """An actor on the driver's node that knows who runs where, and passes on the wish to stop.
+    """An actor on the driver's node that knows each rank's node, and passes on the wish to stop.
 
     One that dies is started again by Ray, which repeats the calls that were under way: so the new
     one hears of all ranks again. The driver repeats the wish to stop.
@@ -64,7 +64,7 @@ class _Control:
         self._lines.append(line)
 
     async def look(self) -> View:
-        """What there is to see."""
+        """Hands over the lines and failures so far."""
         is_whole = len(self._node_of_rank) == self._size
         view = View(self._lines, self._failures, self._size if is_whole else 0)
         self._lines, self._failures = [], []

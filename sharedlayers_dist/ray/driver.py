@@ -167,7 +167,7 @@ class _Driver:
         def train_as_one_rank() -> TrainResult | Exception:
             node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
             if difference := describe_difference(sources, read_sources(), node):
-                return UserError(difference)
+                raise RuntimeError(difference)
             return train_on_worker(config, make_callbacks, actors, control)
 
         trainer = DataParallelTrainer(
@@ -210,7 +210,7 @@ class _Driver:
         )
 
     def _wait(self, trainer: DataParallelTrainer, control: Any) -> Result:
-        """Waits for the end, passes on what is to be told, and the wish to stop."""
+        """Waits for the end; shows progress and failures, and passes on the wish to stop."""
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_SECONDS))
         watch = Watch(control, missing=lambda: describe_resources(self._config))
         with listen_for_stop() as stop, ThreadPoolExecutor(1, "ray-train") as pool:

@@ -43,7 +43,7 @@ class TellOfFailures(UserCallback):
         self._control = control
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Passes on who failed, and with what; does not wait for a control actor that is gone."""
+        """Passes on the failure; does not wait for a control actor that is gone."""
         places: Mapping[int, str] = {}
         with suppress(ray.exceptions.RayError):
             places = ray.get(self._control.places.remote(), timeout=_SECONDS_TO_TELL)

@@ -28,7 +28,7 @@ def wait_for_resources(
     Args:
         config: The run's options.
         num_shard_actors: Shard actors of the run.
-        say: Is told what is waited for, if it takes a while.
+        say: Shows a line that names the missing resources, if it takes a while.
 
     Raises:
         RayRunError: after `placement_seconds`, naming what is missing.

@@ -38,7 +38,7 @@ class Watch:
         """What the workers failed with last."""
 
     def look(self, *, is_to_stop: bool, patience: float) -> None:
-        """Passes on the wish to stop, and shows what there is to see.
+        """Passes on the wish to stop, and shows the lines and failures that have come.
 
         Args:
             is_to_stop: Whether the run is to stop.

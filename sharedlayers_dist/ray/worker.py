@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import keras
 
 _SECONDS_TO_NOTICE = 20.0
-"""How long a worker that misses another leaves it to Ray to notice who that is, and on which node;
-Ray then ends this one, too."""
+"""How long a worker that misses another one waits for Ray to notice that one's end, and its node;
+Ray then ends this worker, too."""
 _SECONDS_TO_SHOW = 10.0
 MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 """Makes Keras callbacks on each worker; it must be possible to pickle it."""

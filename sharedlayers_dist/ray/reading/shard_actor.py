@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
     result: Batch | Exception
     """The part's rows of all steps, end to end, without padding; or what reading failed with."""
     num_cut_texts: int
-    """Texts that lost their beginning, among those encoded since the part's last chunk."""
+    """Truncated texts among those encoded since the part's last answer."""
     problems: list[str]
     """Where all bad rows lie that this actor has met in the part so far."""
     node: str
@@ -114,7 +114,7 @@ class _OpenPart:
         self._reader = reader
         self._chunks: PrefetchIterator[Batch] | None = None
         self._place = (-1, -1, -1)
-        self._num_cut_told = 0
+        self._num_cut_reported = 0
         self.last_used = time.monotonic()
 
     def read(self, request: Request, node: str) -> Chunk:
@@ -135,8 +135,8 @@ class _OpenPart:
             self.close()
         self._place = (request.epoch, request.step + request.num_steps, request.num_steps)
         num_cut = self._reader.num_cut_texts
-        chunk = Chunk(result, num_cut - self._num_cut_told, self._reader.problems, node)
-        self._num_cut_told = num_cut
+        chunk = Chunk(result, num_cut - self._num_cut_reported, self._reader.problems, node)
+        self._num_cut_reported = num_cut
         self.last_used = time.monotonic()
         return chunk
 

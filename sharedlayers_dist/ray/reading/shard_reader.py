@@ -50,9 +50,9 @@ class ShardReader:
     Actors get no further ahead than two more, which they read before they are asked. An iterator
     that is closed early drops what is under way.
 
-    `num_bad_rows` counts rows when they come, each once. `num_cut_texts` counts texts
-    when they are encoded, as `PairReader` does: those that were encoded ahead are counted again if
-    they are read again, after an actor died or the iterator was closed early.
+    `num_bad_rows` counts rows when they come, each once. `num_cut_texts` counts texts when they are
+    encoded, as `PairReader` does: those that were encoded ahead are counted again if they are read
+    again, after an actor died or the iterator was closed early.
 
     Args:
         actors: The run's shard actors, in the same order on every trainer.
@@ -83,7 +83,7 @@ class ShardReader:
         self.wait_seconds = 0.0
         """Seconds that the consumer of `batches` has waited for data so far."""
         self.num_cut_texts = 0
-        """Texts given so far on this trainer that lost their beginning."""
+        """Truncated texts so far on this trainer."""
         self.num_bad_rows = 0
         """Bad rows left out so far on this trainer."""
         self.error: Exception | None = None

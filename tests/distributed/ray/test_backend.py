@@ -4,13 +4,11 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import ray.train
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from sharedlayers_dist.ray import HorovodConfig, num_restarts
-from sharedlayers_dist.ray.backend import find_interface
 
 
 def make_trainer(train, folder, *, num_workers=2, max_failures=0, horovod=None):
@@ -79,17 +77,3 @@ def test_workers_that_are_started_again_form_a_new_group(ray_cluster, tmp_path):
 
     result = make_trainer(train, tmp_path, max_failures=1).fit()
     assert result.return_value == (1, 2, 2)
-
-
-def test_an_interface_is_found_by_its_address_or_its_name():
-    loopback = find_interface("127.0.0.1")
-    assert find_interface("192.0.2.77", loopback) == loopback
-    with pytest.raises(ValueError, match=r"interface='' on the node 192.0.2.77, which has .*lo"):
-        find_interface("192.0.2.77")
-    with pytest.raises(ValueError, match=r"interface='wire' on the node 127\.0\.0\.1"):
-        find_interface("127.0.0.1", "wire")
-
-
-def test_a_time_to_connect_must_be_positive():
-    with pytest.raises(ValueError, match="connect_seconds=0"):
-        HorovodConfig(connect_seconds=0)
