@@ -35,6 +35,7 @@ from sharedlayers_dist.ray.same_sources import (
 )
 from sharedlayers_dist.ray.watch import Watch, say
 from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
+from sharedlayers_dist.storage.uri import absolute, is_uri
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
@@ -99,7 +100,8 @@ def train_for_result(
     Launch.detect().require_one_process(
         "the driver of a run on Ray", "Start it without another launcher, and give `num_workers`."
     )
-    if is_ray_job() and _is_relative(config.output):
+    output = os.path.expanduser(config.output)
+    if is_ray_job() and not is_uri(output) and not os.path.isabs(output):
         raise UserError(
             "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
             f"after it. Received: output={config.output!r}."
@@ -119,20 +121,12 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     parts = [part.partition("*") for part in config.mix]
     return replace(
         config,
-        pairs=_absolute(config.pairs),
-        validation=_absolute(config.validation),
-        output=_absolute(config.output),
-        initialize_from=_absolute(config.initialize_from),
-        mix=tuple(f"{weight}{star}{_absolute(uri)}" for weight, star, uri in parts),
+        pairs=absolute(config.pairs),
+        validation=absolute(config.validation),
+        output=absolute(config.output),
+        initialize_from=absolute(config.initialize_from),
+        mix=tuple(f"{weight}{star}{absolute(uri)}" for weight, star, uri in parts),
     )
-
-
-def _is_relative(uri: str) -> bool:
-    return "://" not in uri and not os.path.isabs(uri)
-
-
-def _absolute(uri: str) -> str:
-    return os.path.abspath(uri) if uri and _is_relative(uri) else uri
 
 
 class _Driver:

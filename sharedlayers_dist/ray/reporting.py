@@ -49,7 +49,7 @@ class Report(keras.callbacks.Callback):
         error: UserError | None = None
         try:
             self._run.read_config()
-        except ValueError:
+        except UserError:
             error = UserError(
                 "Every node must see the run folder, since any of them may have to go on with the "
                 f"run. Received: output={str(self._run)!r}, which rank {dist.rank()} on the node "
