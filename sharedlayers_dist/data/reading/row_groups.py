@@ -84,7 +84,19 @@ class RowGroupLoader:
         file, group_of_file = self.index.file_of_group(row_group)
         place = self.index.place_of_group(row_group)
         try:
+            return self._load(row_group, file, group_of_file, place)
+        except MemoryError as e:  # No damage, of which rows may be left out.
+            raise UserError(
+                f"A row group must fit into memory. Received: {place}, with "
+                f"{self.index.row_counts[row_group]} rows ({one_line(e)}). Write the pairs anew in "
+                "smaller row groups, or give each process more memory."
+            ) from e
+
+    def _load(self, row_group: int, file: IndexedFile, group_of_file: int, place: str) -> RowGroup:
+        try:
             table = self._read(file, group_of_file)
+        except MemoryError:
+            raise
         except (pa.ArrowException, OSError) as e:
             problem = f"{place}: it cannot be read: {one_line(e)}"
             if self.on_bad_row == "error" or not can_be_read(self._filesystem, file.path):
