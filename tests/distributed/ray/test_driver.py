@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     write_text_pairs(folder / "validation", 20, seed=1)
     for name, num_ranks in [("one", 1), ("horovod", 2)]:
         config = make_config(folder, name, launcher="auto", num_workers=1)
-        options = asdict(config)
+        options = {k: v for k, v in asdict(config).items() if v != ()}  # JSON has no tuples.
         run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
     return folder
 
