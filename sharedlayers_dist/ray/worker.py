@@ -72,7 +72,8 @@ def train_on_worker(
     except (RunInterruptedError, NotFiniteError) as error:
         return type(error)(str(error))
     except Exception as error:
-        if rank == 0 or not getattr(error, "raised_on_all_ranks", False):
+        # What all ranks raise comes from the error itself where that was met.
+        if error.__cause__ is not None or not hasattr(error, "raised_on_all_ranks"):
             _show_traceback(control, f"rank {rank} on the node {node}")
         raise
     finally:
