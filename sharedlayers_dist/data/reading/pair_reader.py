@@ -172,8 +172,7 @@ class PairReader:
     def place_of_row_group(self, group: int) -> str:
         """The file of row group `group`, and the row group's index in that file."""
         loader, group_of_part = self._loader_of(group)
-        file, group_of_file = loader.index.file_of_group(group_of_part)
-        return f"{file.path}, row group {group_of_file}"
+        return loader.index.place_of_group(group_of_part)
 
     def _plan_steps(self, epoch: int, start_step: int, steps_at_once: int) -> Iterator[StepRows]:
         return self.plan(epoch).iter_steps(
