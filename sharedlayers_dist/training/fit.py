@@ -202,7 +202,11 @@ class _Run:
                         record,
                         *remembering,
                         save,
-                        ResumeCallbacks(remembering, job.state.get("callbacks", [])),
+                        ResumeCallbacks(
+                            remembering,
+                            job.state.get("callbacks"),
+                            warns=self._world.is_rank_zero,
+                        ),
                     ]
                 )
         finally:
