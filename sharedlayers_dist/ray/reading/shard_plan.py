@@ -70,11 +70,11 @@ class TrainerShare:
         if len(batches) == 1:
             return batches[0]
         part_of_pair = positions % self.num_streams % self.num_parts // self.world.size
-        joined = Batch._make(
+        joined: list[NDArray] = [
             np.empty((positions.size, *values.shape[1:]), values.dtype) for values in batches[0]
-        )
+        ]
         for index, batch in enumerate(batches):
             places = np.flatnonzero(part_of_pair == index)
             for whole, values in zip(joined, batch, strict=True):
                 whole[places] = values
-        return joined
+        return Batch._make(joined)
