@@ -25,6 +25,9 @@ format: setup ## Put the code into the project's style
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+tree: setup ## Write the tree in docs/architecture.md anew
+	$(PYTHON) -m tests.house_tree
+
 bench: setup ## Print the figures that the docs quote
 	for module in tests/benchmarks/[a-z]*.py; do $(PYTHON) -m tests.benchmarks.$$(basename $$module .py); done
 
@@ -33,4 +36,4 @@ lock: setup ## Choose the newest versions that setup.py allows, for launch/requi
 	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" -o launch/requirements.txt
 
-.PHONY: help setup quickstart test test-slow check format bench lock
+.PHONY: help setup quickstart test test-slow check format tree bench lock

@@ -1,5 +1,6 @@
-"""That nothing tracked is left out: by the tests, by the linter, by the type checker."""
+"""That nothing tracked is left out by tests, linter and type checker; sizes; the drawn tree."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.house_tree import split_document, tree
+
 ROOT = Path(__file__).parents[2]
+MAX_LINES_OF_MODULE = 300
+MAX_LINES_OF_FUNCTION = 60
 
 
 def run(*command: str) -> str:
@@ -58,3 +63,37 @@ def test_a_commit_is_checked_as_ci_checks_it():
         entry = re.search(rf"entry: \.venv/bin/{tool}(.*)", hooks)
         assert entry is not None
         assert entry[1] in ("", " --force-exclude")
+
+
+def long_parts(path: Path) -> list[str]:
+    """Modules and functions that are too long and say no reason.
+
+    The reason stands in a comment that begins with "Long": in the line above the function, or
+    anywhere in the module with nothing before it.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    tree = ast.parse("\n".join(lines))
+    found = []
+    if len(lines) > MAX_LINES_OF_MODULE and not any(re.match("# Long", line) for line in lines):
+        found.append(f"{path.relative_to(ROOT)}: {len(lines)} lines")
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = (node.end_lineno or 0) - node.lineno + 1
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        if length > MAX_LINES_OF_FUNCTION and "# Long" not in lines[first - 2]:
+            found.append(f"{path.relative_to(ROOT)}: {node.name} has {length} lines")
+    return found
+
+
+def test_no_module_and_no_function_is_long_without_a_reason():
+    paths = [
+        path
+        for part in ("sharedlayers_dist", "datasets", "launch")
+        for path in (ROOT / part).rglob("*.py")
+    ]
+    assert [line for path in sorted(paths) for line in long_parts(path)] == []
+
+
+def test_the_tree_in_the_docs_is_the_packages():
+    assert split_document()[1] == tree(), "`make tree` writes it anew."
