@@ -19,9 +19,9 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.21,<2.22",
-        "keras>=3.15",
+        "keras>=3.15,<3.16",  # dist/gradients and models/graph.py read private names of it.
         "numpy>=1.26,<2.5",
-        "pyarrow>=15",
+        "pyarrow>=21",  # Before, string views could not be cast.
         "ml_dtypes>=0.5",
         "lazy_loader>=0.5",
         "safetensors>=0.5",

@@ -1,4 +1,4 @@
-"""The tree in docs/architecture.md, one line a file: `python -m tests.house_tree` writes it anew."""
+"""The tree in docs/architecture.md, one line a file; run as a module, this writes it anew."""
 
 import ast
 from collections.abc import Iterator
