@@ -47,10 +47,6 @@ ROOMS_MAY_IMPORT = {
 MODULES_MAY_IMPORT = {
     # A layer that averages over the ranks by the weights of the step's samples.
     ("dist", "batch_norm"): {"gradients.keras_hooks", "gradients.sample_counts"},
-    # A dataset and a mixture can plan their own epochs.
-    ("data", "index"): {"order.epoch_plan"},
-    ("data", "mixture"): {"order.epoch_plan", "order.permutation"},
-    ("data", "reading"): {"making.text_files"},  # Its check of the columns' names.
     # What a checkpoint holds of a run, and when one is asked for.
     ("training", "checkpoints"): {"finite", "position", "preemption", "strict_json"},
     ("ray", "reading"): {"same_sources"},  # That an actor runs the code of its driver.
