@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from io import TextIOBase
-from typing import Any, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from sharedlayers_dist import dist, models
+from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import Reader, as_tf_dataset
-from sharedlayers_dist.training.callbacks import ContinuousCallbackList, LogMetrics, ResumeMetrics
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.keras_settings import read_keras_settings
+from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
 from sharedlayers_dist.training.checkpoints import state
-from sharedlayers_dist.training.checkpoints.callback import SaveCheckpoints
+from sharedlayers_dist.training.checkpoints.callback import Capture, SaveCheckpoints
 from sharedlayers_dist.training.checkpoints.callback_states import ResumeCallbacks, read_states
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
+from sharedlayers_dist.training.epochs import fit_epochs
 from sharedlayers_dist.training.export import export_models
-from sharedlayers_dist.training.iterator_cleanup import releasing_iterators
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
+from sharedlayers_dist.training.model import TrainedModel, build_model
 from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
-from sharedlayers_dist.training.readers import OpenReader, open_here, pair_reading, read_training
+from sharedlayers_dist.training.readers import (
+    OpenReader,
+    Readers,
+    describe_left_out,
+    open_here,
+    open_readers,
+)
 from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
@@ -60,16 +67,38 @@ def fit(
     folder = RunFolder(config.output)
     checkpoint: Checkpoint | None = None
 
-    def open_on_rank_zero() -> RunSetup:
+    def prepare_on_rank_zero() -> RunSetup:
         nonlocal checkpoint
-        job, checkpoint = prepare_run(config, folder, owner=owner)
-        return job
+        setup, checkpoint = prepare_run(config, folder, owner=owner)
+        return setup
 
     with dist.shared_failure(), folder.unlocking(), listen() as stop:
-        job = _tell_all(world, open_on_rank_zero)
+        setup = _tell_all(world, prepare_on_rank_zero)
+        dist.raise_on_all_ranks(_other_settings(setup))
         keras.utils.set_random_seed(config.seed)
-        run = _Run(config, job, folder, world, checkpoint, open_reader, stream)
-        return run.train(callbacks, stop)
+        model = build_model(config)
+        metric_states = _restore(model.compact, checkpoint, setup)
+        readers = open_readers(
+            setup.training,
+            setup.validation,
+            config,
+            alphabet=setup.alphabet,
+            world=world,
+            open_reader=open_reader,
+        )
+        run = _Run(config, setup, folder, world, model, readers)
+        return _train(run, callbacks, metric_states, stop, stream)
+
+
+class _Run(NamedTuple):
+    """What the parts of a training run are made of, on this rank."""
+
+    config: TrainConfig
+    setup: RunSetup
+    folder: RunFolder
+    world: World
+    model: TrainedModel
+    readers: Readers
 
 
 def _tell_all(world: World, find_out: Callable[[], _T]) -> _T:
@@ -85,278 +114,185 @@ def _tell_all(world: World, find_out: Callable[[], _T]) -> _T:
     return dist.broadcast_object(found)[0]
 
 
-class _Run:
-    """The parts of one rank's training run, put together.
+def _other_settings(setup: RunSetup) -> UserError | None:
+    """An error if Keras is set otherwise here than on rank zero, as on another host it may be."""
+    here, there = read_keras_settings(), setup.facts["keras_settings"]
+    if here == there:
+        return None
+    return UserError(
+        f"Keras must have the same settings on all ranks. Received: {here}, and on rank 0 {there}. "
+        "Give all hosts the same keras.json, or the same KERAS_HOME."
+    )
 
-    Args:
-        config: The run's options.
-        job: What rank zero found out.
-        folder: The run folder.
-        world: This rank.
-        checkpoint: What rank zero starts from, and the others get by broadcast; None elsewhere.
-        open_reader: Where pairs are read.
-        stream: Where progress is shown.
+
+def _restore(
+    model: keras.Model, checkpoint: Checkpoint | None, setup: RunSetup
+) -> Sequence[np.ndarray] | None:
+    """Puts rank zero's checkpoint into the model; the states of its metrics where it goes on.
+
+    The other ranks have no checkpoint, and get all of it when training begins.
     """
+    if checkpoint is None:
+        return None
+    if not setup.state:  # Only weights are taken from another run.
+        state.restore(model, checkpoint, parts=["model"])
+        return None
+    state.restore(model, checkpoint)
+    return checkpoint.part("metrics")
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        job: RunSetup,
-        folder: RunFolder,
-        world: World,
-        checkpoint: Checkpoint | None,
-        open_reader: OpenReader,
-        stream: TextIO | TextIOBase | None,
-    ) -> None:
-        self._stream = stream
-        self._config = config
-        self._job = job
-        self._world = world
-        self._folder = folder
-        self._model = models.build(config.model, head=config.head)
-        self._view = models.compact_view(self._model)
-        plain = keras.optimizers.RMSprop(config.learning_rate)
-        self._view.compile(
-            optimizer=dist.DistributedOptimizer(plain),
-            loss="binary_crossentropy",
-            weighted_metrics=["accuracy", keras.metrics.AUC(name="roc_auc")],
-        )
-        self._view.optimizer.build(self._view.trainable_variables)
-        dist.prepare(self._view, num_samples=_count_pairs)
-        self._host_memory = state.HostMemory()
-        self._metric_states: Sequence[np.ndarray] | None = None
-        if checkpoint is not None and job.state:
-            state.restore(self._view, checkpoint)
-            self._metric_states = checkpoint.part("metrics")
-        elif checkpoint is not None:
-            state.restore(self._view, checkpoint, parts=["model"])
-        self._reader = read_training(
-            job.training, config, alphabet=job.alphabet, world=world, open_reader=open_reader
-        )
-        self._pairs_of_step: dict[int, int] = {}
-        """Usable pairs of this rank in the steps of the epoch that have been read and not trained.
-        """
-        self._validation_reader: Reader | None = None
-        if job.validation is not None:
-            reading = pair_reading(job.validation, config, alphabet=job.alphabet, shuffle=False)
-            self._validation_reader = open_reader(reading.open, world)
-        self._track = PositionTracker(
-            job.start, steps_per_epoch=self._reader.steps_per_epoch, epochs=config.epochs
-        )
 
-    def train(
-        self, callbacks: Sequence[keras.callbacks.Callback], stop: StopRequest
-    ) -> TrainResult:
-        """Runs the epochs that are left and leaves the models behind."""
-        config, job = self._config, self._job
-        progress = Progress(
-            self._reader.steps_per_epoch,
-            monitored=config.monitored,
-            shown=self._world.is_rank_zero,
-            stream=self._stream,
-        )
-        progress.say(describe_run(job, config, self._world.size))
-        logs: list[MetricsLog | TensorBoardLog] = []
-        manager = None
-        if self._world.is_rank_zero:
-            log = MetricsLog(
-                self._folder.files,
-                METRICS,
-                after=job.start.step,
-                require_locked=self._folder.require_locked,
-            )
-            manager = CheckpointManager(
-                self._folder.files,
-                _retention_policy(config),
-                before=log.flush,
-                start=job.start.step,
-            )
-            logs = [
-                log,
-                *(
-                    [TensorBoardLog(self._folder.files, after=job.start.step)]
-                    if config.tensorboard
-                    else []
-                ),
-            ]
-        record = self._make_record(logs, progress)
-        remembering = [*self._make_controls(), *callbacks]
+def _train(
+    run: _Run,
+    callbacks: Sequence[keras.callbacks.Callback],
+    metric_states: Sequence[np.ndarray] | None,
+    stop: StopRequest,
+    stream: TextIO | TextIOBase | None,
+) -> TrainResult:
+    """Runs the epochs that are left and leaves the models behind."""
+    config, setup, model = run.config, run.setup, run.model.compact
+    steps_per_epoch = run.readers.training.steps_per_epoch
+    track = PositionTracker(setup.start, steps_per_epoch=steps_per_epoch, epochs=config.epochs)
+    progress = Progress(
+        steps_per_epoch, monitored=config.monitored, shown=run.world.is_rank_zero, stream=stream
+    )
+    progress.say(describe_run(setup, config, run.world.size))
+    pairs_of_step: dict[int, int] = {}  # Of this rank, read and not trained yet.
+    with _open_outputs(run) as (logs, manager):
+        record = _make_record(run, track, logs, progress, pairs_of_step)
+        remembering = [*_make_controls(config), *callbacks]
         save = SaveCheckpoints(
-            self._track,
-            capture=lambda position: self._capture(position, record, remembering),
+            track,
+            capture=_make_capture(run, record, remembering),
             manager=manager,
             collectives=dist.HorovodCollectives(),
             stop=stop,
             every=config.checkpoint_every,
             minutes=config.checkpoint_minutes,
         )
-        try:
-            if job.start.epoch < config.epochs and not job.state.get("is_stopped"):
-                self._fit(
-                    [
-                        self._track,
-                        dist.BroadcastInitialState(),
-                        ResumeMetrics(job.start, self._metric_states),
-                        dist.ExactMetrics(),
-                        dist.ReplicaGuard(),
-                        record,
-                        *remembering,
-                        save,
-                        ResumeCallbacks(
-                            remembering,
-                            job.state.get("callbacks"),
-                            warns=self._world.is_rank_zero,
-                        ),
-                    ]
-                )
-        finally:
-            if manager is not None:
-                manager.close()
-                log.close()
-        self._export_models()
-        self._say_what_was_cut(progress)
-        return TrainResult(
-            run=config.output,
-            epochs=self._track.position.epoch + (1 if record.last_epoch else 0),
-            steps=self._track.position.step,
-            metrics=record.last_epoch or job.state.get("metrics", {}),
-        )
-
-    def _say_what_was_cut(self, progress: Progress) -> None:
-        """Says on rank zero what all ranks left out of the training pairs."""
-        counts = np.array([self._reader.num_bad_rows, self._reader.num_cut_texts])
-        num_bad_rows, num_cut_texts = dist.allreduce_sum([counts])[0]
-        if num_bad_rows:
-            found = dist.allgather_object(list(self._reader.problems))
-            problems = dict.fromkeys(problem for of_rank in found for problem in of_rank)
-            progress.say(
-                f"{num_bad_rows} bad rows were left out, counted in each epoch: "
-                f"{'; '.join(problems)}"
+        in_order = [
+            track,  # First: all others ask it where the run stands.
+            dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
+            ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
+            dist.ExactMetrics(),  # Before anything reads the logs.
+            dist.ReplicaGuard(),  # Before weights that differ are saved.
+            record,
+            *remembering,  # The user's own among them, which may stop the run.
+            save,  # After everything that a checkpoint holds.
+            ResumeCallbacks(  # Last: the others forget what they knew when training begins.
+                remembering, setup.state.get("callbacks"), warns=run.world.is_rank_zero
+            ),
+        ]
+        if setup.start.epoch < config.epochs and not setup.state.get("is_stopped"):
+            fit_epochs(
+                model,
+                run.readers,
+                track,
+                epochs=config.epochs,
+                callbacks=in_order,
+                on_batch=pairs_of_step.__setitem__,
             )
-        if num_cut_texts:
-            progress.say(
-                f"{num_cut_texts} texts were truncated: their last 280 characters are read."
-            )
-
-    def _make_record(
-        self, logs: Sequence[MetricsLog | TensorBoardLog], progress: Progress
-    ) -> LogMetrics:
-        return LogMetrics(
-            self._track,
-            logs=logs,
-            progress=progress,
-            exact_metrics=lambda: dist.exact_metrics(self._view),
-            pairs_of_step=self._pairs_of_step.pop,
-            sum_over_ranks=lambda pairs: int(dist.allreduce_sum([np.array(pairs)])[0]),
-            read_waits=lambda: {
-                "data": self._reader.wait_seconds,
-                "collective": dist.collective_seconds(),
-            },
-            every=self._config.log_every,
-        )
-
-    def _make_controls(self) -> list[keras.callbacks.Callback]:
-        """What may end the training early or change the learning rate."""
-        config = self._config
-        watch = {"monitor": config.monitored, "mode": config.monitored_mode}
-        controls: list[keras.callbacks.Callback] = []
-        if config.early_stopping:
-            controls.append(dist.AgreedEarlyStopping(patience=config.early_stopping, **watch))
-        if config.plateau:
-            controls.append(
-                dist.AgreedReduceLROnPlateau(factor=0.2, patience=config.plateau, **watch)
-            )
-        return controls
-
-    def _fit(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Calls Keras's `fit`: once, or first for the rest of an epoch that was begun before.
-
-        Keras takes the number of steps from the dataset, once for a call of `fit`.
-        """
-        start, last = self._job.start, self._config.epochs
-        ends = [start.epoch + 1, last] if start.step_of_epoch else [last]
-        several = ContinuousCallbackList(
-            callbacks, model=self._view, epochs=last, steps=self._reader.steps_per_epoch
-        )
-        first = start.epoch
-        for end in ends:
-            self._track.epoch_begins(first)
-            try:
-                with releasing_iterators(self._view):
-                    self._view.fit(
-                        as_tf_dataset(
-                            self._reader,
-                            self._track.data_position,
-                            on_batch=self._pairs_of_step.__setitem__,
-                        ),
-                        initial_epoch=first,
-                        epochs=end,
-                        verbose=0,
-                        shuffle=False,  # The reader has done it.
-                        validation_data=self._validation_data(),
-                        callbacks=several,
-                    )
-            except tf.errors.OpError as error:  # TensorFlow hides what a reader failed with.
-                for reader in (self._reader, self._validation_reader):
-                    if reader is not None and reader.error is not None:
-                        raise reader.error from error
-                raise
-            first = end
-            if self._view.stop_training:
-                break
-        several.finish()
-
-    def _validation_data(self) -> tf.data.Dataset | None:
-        if self._validation_reader is None:
-            return None
-        return as_tf_dataset(self._validation_reader, lambda: (0, 0))
-
-    def _capture(
-        self,
-        position: Position,
-        record: LogMetrics,
-        remembering: Sequence[keras.callbacks.Callback],
-    ) -> Checkpoint | None:
-        """What rank zero saves, of what all ranks have; None on the others."""
-        metric_states = dist.allreduce_sum(self._view.metrics_variables)
-        if not self._world.is_rank_zero:
-            return None
-        rest = {
-            "is_stopped": bool(self._view.stop_training),
-            "metrics": record.last_epoch,
-            "callbacks": read_states(remembering),
-            "config": storable(self._config),
-            "facts": self._job.facts,
-        }
-        return state.capture(self._view, metric_states, position, rest, self._host_memory)
-
-    def _export_models(self) -> None:
-        """Leaves the model with the notebook's inputs, compiled as it was trained; and the best."""
-        error: BaseException | None = None
-        if self._world.is_rank_zero:
-            try:
-                self._folder.require_locked()
-                export_models(
-                    self._folder.files,
-                    self._model,
-                    self._view.optimizer,
-                    _retention_policy(self._config),
-                )
-            except Exception as e:  # Whatever it is, the other ranks must learn of it.
-                error = e
-        dist.raise_on_all_ranks(error)
-
-
-def _retention_policy(config: TrainConfig) -> RetentionPolicy:
-    return RetentionPolicy(
-        newest=config.keep_checkpoints,
-        best=config.keep_best,
-        monitor=config.monitored,
-        mode=config.monitored_mode,
-        every=config.keep_every,
+    _export(run)
+    for line in describe_left_out(run.readers.training):
+        progress.say(line)
+    return TrainResult(
+        run=config.output,
+        epochs=track.position.epoch + (1 if record.last_epoch else 0),
+        steps=track.position.step,
+        metrics=record.last_epoch or setup.state.get("metrics", {}),
     )
 
 
-def _count_pairs(x: Any, y: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-    """Pairs of a batch on this rank; the padding row of a rank without pairs has the label -1."""
-    return tf.reduce_sum(tf.cast(y >= 0, tf.float32))
+@contextmanager
+def _open_outputs(
+    run: _Run,
+) -> Iterator[tuple[list[MetricsLog | TensorBoardLog], CheckpointManager | None]]:
+    """Where rank zero writes figures and checkpoints; nothing on the others. Closed at the end."""
+    if not run.world.is_rank_zero:
+        yield [], None
+        return
+    files, start = run.folder.files, run.setup.start.step
+    log = MetricsLog(files, METRICS, after=start, require_locked=run.folder.require_locked)
+    manager = CheckpointManager(
+        files, RetentionPolicy.from_config(run.config), before=log.flush, start=start
+    )
+    logs: list[MetricsLog | TensorBoardLog] = [log]
+    if run.config.tensorboard:
+        logs.append(TensorBoardLog(files, after=start))
+    try:
+        yield logs, manager
+    finally:
+        manager.close()
+        log.close()
+
+
+def _make_record(
+    run: _Run,
+    track: PositionTracker,
+    logs: Sequence[MetricsLog | TensorBoardLog],
+    progress: Progress,
+    pairs_of_step: dict[int, int],
+) -> LogMetrics:
+    reader = run.readers.training
+    return LogMetrics(
+        track,
+        logs=logs,
+        progress=progress,
+        exact_metrics=lambda: dist.exact_metrics(run.model.compact),
+        pairs_of_step=pairs_of_step.pop,
+        sum_over_ranks=lambda pairs: int(dist.allreduce_sum([np.array(pairs)])[0]),
+        read_waits=lambda: {
+            "data": reader.wait_seconds,
+            "collective": dist.collective_seconds(),
+        },
+        every=run.config.log_every,
+    )
+
+
+def _make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
+    """What may end the training early or change the learning rate."""
+    watch: dict[str, Any] = {"monitor": config.monitored, "mode": config.monitored_mode}
+    controls: list[keras.callbacks.Callback] = []
+    if config.early_stopping:
+        controls.append(dist.AgreedEarlyStopping(patience=config.early_stopping, **watch))
+    if config.plateau:
+        controls.append(dist.AgreedReduceLROnPlateau(factor=0.2, patience=config.plateau, **watch))
+    return controls
+
+
+def _make_capture(
+    run: _Run, record: LogMetrics, remembering: Sequence[keras.callbacks.Callback]
+) -> Capture:
+    """Returns what makes a checkpoint on rank zero, of what all ranks have."""
+    model, memory = run.model.compact, state.HostMemory()
+
+    def capture(position: Position) -> Checkpoint | None:
+        metric_states = dist.allreduce_sum(model.metrics_variables)
+        if not run.world.is_rank_zero:
+            return None
+        rest = {
+            "is_stopped": bool(model.stop_training),
+            "metrics": record.last_epoch,
+            "callbacks": read_states(remembering),
+            "config": storable(run.config),
+            "facts": run.setup.facts,
+        }
+        return state.capture(model, metric_states, position, rest, memory)
+
+    return capture
+
+
+def _export(run: _Run) -> None:
+    """Leaves the model with the notebook's inputs, compiled as it was trained; and the best."""
+    error: BaseException | None = None
+    if run.world.is_rank_zero:
+        try:
+            run.folder.require_locked()
+            export_models(
+                run.folder.files,
+                run.model.plain,
+                run.model.compact.optimizer,
+                RetentionPolicy.from_config(run.config),
+            )
+        except Exception as e:  # Whatever it is, the other ranks must learn of it.
+            error = e
+    dist.raise_on_all_ranks(error)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
+from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import (
     DatasetIndex,
@@ -32,6 +34,13 @@ MakeReader: TypeAlias = Callable[[World], PairReader]
 can be pickled, so that reading may be done elsewhere, as `PairReading.open` can."""
 OpenReader: TypeAlias = Callable[[MakeReader, World], Reader]
 """Opens this rank's reader, here or elsewhere."""
+
+
+class Readers(NamedTuple):
+    """What this rank reads."""
+
+    training: Reader
+    validation: Reader | None
 
 
 def open_here(make: MakeReader, world: World) -> Reader:
@@ -88,6 +97,45 @@ def describe_source(source: Source, config: TrainConfig) -> str:
             f"of {len(source.group_of_item)} items a step"
         )
     return f"{source.num_rows} pairs, {config.batch_size} a step"
+
+
+def open_readers(
+    training: Source,
+    validation: DatasetIndex | None,
+    config: TrainConfig,
+    *,
+    alphabet: str,
+    world: World,
+    open_reader: OpenReader = open_here,
+) -> Readers:
+    """This rank's readers of the training and of the validation data.
+
+    Raises:
+        UserError: for more ranks than streams, or items that make no pairs.
+    """
+    reader = read_training(
+        training, config, alphabet=alphabet, world=world, open_reader=open_reader
+    )
+    if validation is None:
+        return Readers(reader, None)
+    reading = pair_reading(validation, config, alphabet=alphabet, shuffle=False)
+    return Readers(reader, open_reader(reading.open, world))
+
+
+def describe_left_out(reader: Reader) -> list[str]:
+    """What all ranks have left out of their pairs, a line a kind; every rank must call it."""
+    counts = np.array([reader.num_bad_rows, reader.num_cut_texts])
+    num_bad_rows, num_cut_texts = dist.allreduce_sum([counts])[0]
+    lines = []
+    if num_bad_rows:
+        found = dist.allgather_object(list(reader.problems))
+        problems = dict.fromkeys(problem for of_rank in found for problem in of_rank)
+        lines.append(
+            f"{num_bad_rows} bad rows were left out, counted in each epoch: {'; '.join(problems)}"
+        )
+    if num_cut_texts:
+        lines.append(f"{num_cut_texts} texts were truncated: their last 280 characters are read.")
+    return lines
 
 
 def read_training(

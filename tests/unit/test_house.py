@@ -17,8 +17,6 @@ MAX_LINES_OF_FUNCTION = 60
 # What is longer, and why.
 LONG = {
     "config.py": "a table: every option of every command, with its bound and its help",
-    "training/fit.py": "where the parts of a run meet, each in a short function",
-    "training/fit.py: train": "documentation",
     "data/index.py: index_dataset": "documentation with its example",
     "dist/runtime.py": "each way in which ranks fail to join has its own words",
     "dist/runtime.py: init": "documentation",

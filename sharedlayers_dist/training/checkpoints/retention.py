@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sharedlayers_dist.config import TrainConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionPolicy:
@@ -22,6 +24,17 @@ class RetentionPolicy:
     """Whether a small or a large value of `monitor` is good."""
     every: int = 0
     """Every checkpoint at a multiple of this many steps stays for good; 0 for none."""
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> RetentionPolicy:
+        """The policy that a run's options ask for."""
+        return cls(
+            newest=config.keep_checkpoints,
+            best=config.keep_best,
+            monitor=config.monitored,
+            mode=config.monitored_mode,
+            every=config.keep_every,
+        )
 
 
 def select_obsolete(

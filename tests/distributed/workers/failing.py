@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from sharedlayers_dist import TrainConfig, cli, training
 from sharedlayers_dist.storage import folder as storage
-from sharedlayers_dist.training import fit
+from sharedlayers_dist.training import epochs
 from tests.distributed.workers.patient import Patient
 
 
@@ -72,13 +72,15 @@ def fail_to_write(step: int) -> None:
 
 def fail_in_step(step: int) -> None:
     """Puts an operation that fails behind the training's batches."""
-    as_tf_dataset = fit.as_tf_dataset
+    as_tf_dataset = epochs.as_tf_dataset
 
     def check(number, batch):
         with tf.control_dependencies([tf.debugging.assert_less(number + 1, np.int64(step))]):
             return tf.nest.map_structure(tf.identity, batch)
 
-    fit.as_tf_dataset = lambda *args: as_tf_dataset(*args).enumerate().map(check)
+    epochs.as_tf_dataset = lambda *args, **options: (
+        as_tf_dataset(*args, **options).enumerate().map(check)
+    )
 
 
 def main() -> None:
