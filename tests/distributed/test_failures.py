@@ -6,7 +6,6 @@ import signal
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from sharedlayers_dist.storage.folder import open_folder
 from sharedlayers_dist.training.checkpoints.files import (
     list_checkpoints,
-    read_checkpoint,
     read_newest_checkpoint,
     step_of_name,
 )
@@ -22,6 +20,7 @@ from sharedlayers_dist.training.preemption import EXIT_CODE
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import Way, make_bucket, make_uri
+from tests.runs import assert_same_tensors, make_options, read_lines
 
 WORKER = "tests.distributed.workers.failing"
 SECONDS_TO_END = 60.0
@@ -35,16 +34,8 @@ def pairs(tmp_path_factory):
 
 def options(pairs: Path, run: Path, **more) -> dict:
     """4 full steps an epoch, and one of 2 pairs."""
-    return {
-        "pairs": str(pairs),
-        "output": str(run),
-        "epochs": 2,
-        "batch_size": 12,
-        "learning_rate": 0.01,
-        "log_every": 1,
-        "checkpoint_every": 1,
-        "keep_checkpoints": 9,
-    } | more
+    own = {"log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 9}
+    return make_options(pairs, run, **own | more)
 
 
 def train(num_ranks: int, config: dict, *, rank: int = 0, how: str = "none", step: int = 0):
@@ -70,22 +61,10 @@ def told(results, text: str) -> list[int]:
     return [r.rank for r in results for _ in range(r.output.count(text))]
 
 
-def assert_learned_the_same(run: Path | str, expected: Path) -> None:
-    """To rounding; tensors as a whole, since RMSprop enlarges the rounding of single entries."""
-    folders = [open_folder(str(where)) for where in (run, expected)]
-    (*_, last), (*_, wanted) = map(list_checkpoints, folders)
-    assert last == wanted
-    actual, tensors = (read_checkpoint(folder, last).tensors for folder in folders)
-    for name, tensor in tensors.items():
-        distance = np.linalg.norm(np.subtract(actual[name], tensor, dtype=np.float64))
-        assert distance <= 1e-4 * np.linalg.norm(tensor), name
-
-
 def assert_no_line_is_missing_or_repeated(run: Path | str) -> None:
-    lines = map(json.loads, open_folder(str(run)).read("metrics.jsonl").splitlines())
     expected = [("step", step) for step in range(1, 11)]
     expected[5:5] = [("epoch", 5)]
-    assert [(line["event"], line["step"]) for line in lines] == [*expected, ("epoch", 10)]
+    assert [(line["event"], line["step"]) for line in read_lines(run)] == [*expected, ("epoch", 10)]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +92,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(
     results = train(resumed_on, options(pairs, run, resume=True))
     assert [r.returncode for r in results] == [0] * resumed_on, results[0].output
     assert "going on after step" in results[0].output
-    assert_learned_the_same(run, whole)
+    assert_same_tensors(run, whole)
     assert_no_line_is_missing_or_repeated(run)
 
 
@@ -174,7 +153,7 @@ def test_a_store_that_is_cut_off_ends_all_and_the_run_goes_on_when_it_is_back(
     results = train(2, options(pairs, run, resume=True))
     assert [r.returncode for r in results] == [0, 0], results[0].output
     assert f"going on after step {good}" in results[0].output
-    assert_learned_the_same(run, whole)
+    assert_same_tensors(run, whole)
     assert_no_line_is_missing_or_repeated(run)
 
 
@@ -211,7 +190,7 @@ def test_a_rank_that_is_asked_to_stop_stops_all_at_the_same_step(pairs, whole, t
     assert steps(run) == [3]
     (result,) = train(1, config | {"resume": True})
     assert result.returncode == 0, result.output
-    assert_learned_the_same(run, whole)
+    assert_same_tensors(run, whole)
 
 
 @pytest.mark.slow
@@ -223,7 +202,7 @@ def test_a_request_to_stop_during_validation_acts_when_that_has_ended(pairs, tmp
     assert [r.returncode for r in results] == [EXIT_CODE, EXIT_CODE], outputs
     assert told(results, "It has saved itself after step 5") == [0], outputs
     assert steps(run) == [5]
-    *_, last = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    *_, last = read_lines(run)
     assert (last["event"], last["step"]) == ("epoch", 5)
     assert (
         last["val_loss"]

@@ -7,20 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_checkpoint
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
+from tests.runs import make_options, read_last_checkpoint, read_lines
 
 KILLED = "tests.distributed.workers.killed"
 IN_A_SAVE = ["tensors.safetensors", 0.0]
 """A kill between two files of a checkpoint."""
-MACHINE_FIGURES = {
-    "pairs_per_second",
-    "data_wait_share",
-    "collective_wait_share",
-    "peak_memory_mb",
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +26,16 @@ def pairs(tmp_path_factory):
 
 def options(pairs: Path, run: Path, **more) -> dict:
     """5 steps an epoch; the loss gets smaller, which counts as worse: the learning rate is cut."""
-    return {
-        "pairs": str(pairs / "train"),
+    own = {
         "validation": str(pairs / "validation"),
-        "output": str(run),
-        "epochs": 2,
-        "batch_size": 12,
         "learning_rate": 0.02,
         "log_every": 1,
         "monitor_mode": "max",
         "plateau": 1,
         "early_stopping": 90,
         "keep_checkpoints": 2,
-    } | more
-
-
-def last_checkpoint(run: Path):
-    *_, last = list_checkpoints(LocalFolder(run))
-    return read_checkpoint(LocalFolder(run), last)
-
-
-def read_lines(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in MACHINE_FIGURES} for line in lines]
+    }
+    return make_options(pairs / "train", run, **own | more)
 
 
 def train_with_kills(config: dict, kills: list) -> list[dict]:
@@ -68,14 +48,14 @@ def train_with_kills(config: dict, kills: list) -> list[dict]:
 
 def assert_same_run(run: Path, expected: Path) -> None:
     """Bit for bit."""
-    actual, wanted = last_checkpoint(run), last_checkpoint(expected)
+    actual, wanted = read_last_checkpoint(run), read_last_checkpoint(expected)
     assert actual.step == wanted.step
     assert actual.tensors.keys() == wanted.tensors.keys()
     for name, tensor in wanted.tensors.items():
         assert actual.tensors[name].tobytes() == tensor.tobytes(), name
     for name in ("position", "callbacks", "metrics"):
         assert actual.state[name] == wanted.state[name]
-    assert read_lines(run) == read_lines(expected)
+    assert read_lines(run, of_machine=False) == read_lines(expected, of_machine=False)
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]
 
 
@@ -101,7 +81,7 @@ def test_a_resumed_run_stops_early_after_the_same_epoch(pairs, tmp_path):
     train_with_kills(killed, [[8, 0.0], [5, 0.0], IN_A_SAVE, [6, 0.0]])
     lines = read_lines(tmp_path / "killed")
     assert [line["epoch"] for line in lines if line["event"] == "epoch"] == [1, 2, 3, 4]
-    last = last_checkpoint(tmp_path / "killed")
+    last = read_last_checkpoint(tmp_path / "killed")
     named = zip(last.state["names"]["optimizer"], last.part("optimizer"), strict=True)
     (rate,) = [value for name, value in named if name.endswith("learning_rate")]
     assert rate == pytest.approx(0.02 * 0.2**3)

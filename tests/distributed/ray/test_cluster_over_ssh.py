@@ -16,7 +16,8 @@ import yaml
 from tests.distributed.hosts import Host, Network, make_ssh_key
 from tests.distributed.launcher import REPOSITORY
 from tests.distributed.ray.test_hosts import assert_grown, places_of_group
-from tests.distributed.ray.undisturbed import as_arguments, assert_undisturbed, make_options
+from tests.distributed.ray.undisturbed import assert_undisturbed, make_options
+from tests.runs import as_arguments
 
 LAUNCH = REPOSITORY / "launch"
 DRIVER = REPOSITORY / "tests" / "distributed" / "workers" / "on_hosts.py"

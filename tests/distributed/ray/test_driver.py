@@ -27,8 +27,8 @@ from sharedlayers_dist.training.checkpoints.files import list_checkpoints
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.distributed.ray.undisturbed import make_options
-from tests.distributed.test_training import assert_same_tensors, read_lines
 from tests.object_store import make_bucket, make_uri
+from tests.runs import assert_same_tensors, read_lines
 
 LOCAL_WORKER = "tests.distributed.workers.training"
 COMMAND = Path(sys.executable).parent / "sharedlayers"

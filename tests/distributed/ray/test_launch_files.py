@@ -10,7 +10,8 @@ import pytest
 
 from tests.distributed.hosts import Host, Network, make_ssh_key
 from tests.distributed.launcher import REPOSITORY
-from tests.distributed.ray.undisturbed import as_arguments, assert_undisturbed, make_options
+from tests.distributed.ray.undisturbed import assert_undisturbed, make_options
+from tests.runs import as_arguments
 
 LAUNCH = REPOSITORY / "launch"
 

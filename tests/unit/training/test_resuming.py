@@ -23,6 +23,7 @@ from sharedlayers_dist.training.checkpoints.files import list_checkpoints, read_
 from sharedlayers_dist.training.checkpoints.manager import CheckpointWriteError
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import make_bucket, make_uri
+from tests.runs import make_options, read_last_checkpoint, read_lines
 
 
 class Witness(keras.callbacks.Callback):
@@ -53,15 +54,8 @@ def folder(tmp_path_factory):
 
 
 def config(folder, run, **changes):
-    options = {
-        "pairs": str(folder / "pairs"),
-        "output": str(folder / run),
-        "epochs": 2,
-        "batch_size": 12,
-        "learning_rate": 0.01,
-        "keep_best": 2,
-    }
-    return TrainConfig(**options | changes)
+    own = {"keep_best": 2}
+    return TrainConfig(**make_options(folder / "pairs", folder / run, **own | changes))
 
 
 @pytest.fixture
@@ -70,11 +64,6 @@ def run(folder):
     shutil.rmtree(folder / "copy", ignore_errors=True)
     shutil.copytree(folder / "run", folder / "copy")
     return folder / "copy"
-
-
-def last_checkpoint(run):
-    *_, last = list_checkpoints(LocalFolder(run))
-    return read_checkpoint(LocalFolder(run), last)
 
 
 def weights_of(checkpoint):
@@ -97,7 +86,7 @@ def test_a_finished_run_resumed_does_nothing(folder, run):
     assert witness.num_steps == 0
     assert read_files(run) == before
     assert (result.steps, result.epochs) == (4, 2)
-    *_, line = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    *_, line = read_lines(run)
     assert result.metrics["loss"] == line["loss"]
     assert result.metrics.keys() == {"loss", "accuracy", "roc_auc"}
 
@@ -108,7 +97,7 @@ def test_a_finished_run_goes_on_with_more_epochs(folder, run):
     assert (result.steps, result.epochs, witness.num_steps) == (6, 3, 2)
     shutil.rmtree(folder / "longer", ignore_errors=True)
     train(config(folder, "longer", epochs=3))
-    actual, expected = last_checkpoint(run), last_checkpoint(folder / "longer")
+    actual, expected = read_last_checkpoint(run), read_last_checkpoint(folder / "longer")
     for name, tensor in expected.tensors.items():
         assert actual.tensors[name].tobytes() == tensor.tobytes(), name
 
@@ -177,7 +166,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_from_the_start
     with pytest.warns(UserWarning, match="had written no checkpoint: it begins from the start"):
         result = train(config(folder, "copy", resume=True))
     assert result.steps == 4
-    actual, expected = last_checkpoint(run), last_checkpoint(folder / "run")
+    actual, expected = read_last_checkpoint(run), read_last_checkpoint(folder / "run")
     for name, tensor in expected.tensors.items():
         assert actual.tensors[name].tobytes() == tensor.tobytes(), name
 
@@ -258,7 +247,7 @@ def test_initializing_from_a_run_takes_its_weights_alone(folder):
     changes = {"initialize_from": str(folder / "run"), "epochs": 1, "seed": 3}
     result = train(config(folder, "other", **changes), [witness])
     assert (result.steps, result.epochs) == (2, 1)
-    assert witness.weights == weights_of(last_checkpoint(folder / "run"))
+    assert witness.weights == weights_of(read_last_checkpoint(folder / "run"))
     assert witness.iterations == 0
     assert not any(value.any() for value in witness.momenta)
     (line,) = (folder / "other" / "metrics.jsonl").read_text().splitlines()
@@ -286,7 +275,7 @@ def test_a_metric_that_grows_is_best_where_it_is_largest(folder):
     changes = {"validation": str(folder / "pairs"), "monitor": "val_roc_auc", "epochs": 4}
     changes |= {"early_stopping": 1, "keep_checkpoints": 1, "keep_best": 1}
     result = train(config(folder, "grows", **changes))
-    lines = map(json.loads, (folder / "grows" / "metrics.jsonl").read_text().splitlines())
+    lines = read_lines(folder / "grows")
     values = [line["val_roc_auc"] for line in lines if line["event"] == "epoch"]
     assert values[0] != values[1]  # Else this says nothing.
     ends = [n for n in range(1, len(values)) if values[n] <= max(values[:n])]
