@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from sharedlayers_dist.dist.collectives import allgather_object
 from sharedlayers_dist.errors import CollectiveUserError
 
 
-def require_same_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]) -> None:
+def require_same_entry(model: keras.Model, epoch: int, params: Mapping[str, Any] | None) -> None:
     """Compares over the ranks what must be equal for them to train together.
 
     Every rank must call it, at the begin of its first epoch. What rank zero alone may do, writing
@@ -37,22 +38,42 @@ def require_same_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]
             )
 
 
-def describe_entry(model: keras.Model, epoch: int, params: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the values of this rank that are compared, as texts by name."""
+def describe_entry(
+    model: keras.Model, epoch: int, params: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """What a rank brings along, as texts by name."""
+    params = params or {}
     losses = keras.tree.flatten(model.loss)
     return {
         "first epoch": str(epoch),
         "epochs": str(params.get("epochs")),
         "steps of an epoch": str(params.get("steps")),
-        "optimizer": f"{type(model.optimizer).__name__}({_settings(model.optimizer.get_config())})",
-        "loss": ", ".join(str(getattr(loss, "name", loss)) for loss in losses),
+        "optimizer": f"{type(model.optimizer).__name__}({_read_settings(model.optimizer)})",
+        "loss": ", ".join(map(_name_of, losses)),
     }
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's settings but for its name, which is made up, and a rate that is broadcast."""
+def _name_of(loss: Any) -> str:
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", None)
+    return loss if isinstance(loss, str) else name or type(loss).__name__
+
+
+def _read_settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """An optimizer's settings; none where it does not tell them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of what could not be saved, which nobody wants to.
+        try:
+            return _plain(optimizer.get_config())
+        except NotImplementedError:
+            return {}
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values, but for the name, which is made up, and a rate that is broadcast."""
     return {
-        name: _settings(value) if isinstance(value, dict) else value
+        name: _plain(value) if isinstance(value, dict) else value
         for name, value in config.items()
-        if name != "name" and not (name == "learning_rate" and isinstance(value, float))
+        if isinstance(value, str | bool | int | float | dict | None)
+        and name != "name"
+        and not (name == "learning_rate" and isinstance(value, float))
     }

@@ -118,9 +118,4 @@ def test_slurm_gives_each_job_a_cluster(folder, tmp_path):
         alpha.run(["scancel", "--batch", "--signal=TERM", "2"], env=environment)
         assert job.wait(timeout=90) == 75, (tmp_path / "stopped.log").read_text()
         assert "It has saved itself after step" in (tmp_path / "stopped.log").read_text()
-
-        killed = submit(tmp_path / "killed.log", *arguments(folder, "killed", epochs=400))
-        wait_for_file(folder / "killed" / "metrics.jsonl", while_running=killed)
-        alpha.run(["scancel", "--signal=KILL", "3"], env=environment)
-        assert killed.wait(timeout=90) != 0
-    assert set(os.listdir(REPOSITORY)) == before
+    assert set(os.listdir(REPOSITORY)) <= before | {".pytest_cache"}  # No token is left.
