@@ -68,7 +68,8 @@ def lock_run(folder: Folder, *, owner: str = "") -> RunLock:
     Args:
         folder: The run folder.
         owner: Names the run over several starts of its processes. A process takes over at once what
-            another of the same owner holds on an object store, and waits for its end on a disk.
+            another of the same owner holds on an object store, and waits a while for its end on a
+            disk.
 
     Raises:
         UserError: when another process has it; nothing has been written then.
@@ -130,12 +131,16 @@ class _FileLock:
                 os.close(descriptor)  # The one before has removed it between the two calls.
             except BlockingIOError:
                 holder = Holder.read(os.pread(descriptor, 10_000, 0))
+                is_late = time.monotonic() >= deadline and self._is_in_place(descriptor)
                 os.close(descriptor)
                 if not holder.is_followed_by(me):
                     raise _refusal(self._folder, holder) from None
-                if time.monotonic() >= deadline:
-                    raise RunLockLostError(_describe(self._folder, holder)) from None
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                if is_late:
+                    # It lives on where nobody can end it, as on a host that the network has lost.
+                    # Before its next checkpoint it finds its file gone.
+                    self._path.unlink(missing_ok=True)
+                else:
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
             except OSError:
                 os.close(descriptor)
                 raise

@@ -112,6 +112,22 @@ def test_a_process_that_is_started_in_place_of_another_waits_for_its_end_on_a_di
     lock.release()
 
 
+def test_a_process_that_does_not_end_on_a_disk_is_shut_out_by_the_one_in_its_place(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_lock, "_SECONDS_TO_GO", 0.5)
+    folder = open_folder(str(tmp_path))
+    earlier = lock_run(folder, owner="run 7")
+    later = lock_run(folder, owner="run 7")
+    with pytest.raises(RunLockLostError, match="removed or replaced"):
+        earlier.require_held()
+    earlier.release()
+    later.require_held()  # The earlier one has removed nothing.
+    with pytest.raises(UserError, match="One run at a time"):
+        lock_run(folder, owner="another run")
+    later.release()
+
+
 def test_a_process_that_is_started_in_place_of_another_takes_the_lease(store_uri, hold):
     folder = open_folder(store_uri)
     earlier = lock_run(folder, owner="run 7")
