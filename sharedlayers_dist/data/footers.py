@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
@@ -107,8 +106,13 @@ def describe_columns(schema: pa.Schema, *, requires_label: bool) -> dict[str, An
 
 def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
     if isinstance(item, pa.FixedShapeTensorType):
-        return "image", shape_of(item), np.dtype(item.value_type.to_pandas_dtype()).name
+        return "image", shape_of(item), _name_of_numbers(item.value_type)
     return kind_of(item), (), "str"
+
+
+def _name_of_numbers(item: pa.DataType) -> str:
+    """NumPy's name of an Arrow type; Arrow's own answer takes pandas in some versions."""
+    return str(pa.array([], item).to_numpy(zero_copy_only=False).dtype.name)
 
 
 def check_agreement(
