@@ -108,18 +108,28 @@ def open_readers(
     world: World,
     open_reader: OpenReader = open_here,
 ) -> Readers:
-    """This rank's readers of the training and of the validation data.
+    """This rank's readers; pairs made on the fly are always read here.
 
     Raises:
         UserError: for more ranks than streams, or items that make no pairs.
     """
-    reader = read_training(
-        training, config, alphabet=alphabet, world=world, open_reader=open_reader
-    )
-    if validation is None:
-        return Readers(reader, None)
-    reading = pair_reading(validation, config, alphabet=alphabet, shuffle=False)
-    return Readers(reader, open_reader(reading.open, world))
+
+    def open_pairs(index: DatasetIndex | DatasetMixture, *, shuffle: bool) -> Reader:
+        reading = pair_reading(index, config, alphabet=alphabet, shuffle=shuffle)
+        return open_reader(reading.open, world)
+
+    if isinstance(training, GroupedItems):
+        reader: Reader = PKReader(
+            training,
+            alphabet=alphabet,
+            groups_per_batch=config.groups_per_batch,
+            items_per_group=config.items_per_group,
+            seed=config.seed,
+            world=world,
+        )
+    else:
+        reader = open_pairs(training, shuffle=True)
+    return Readers(reader, None if validation is None else open_pairs(validation, shuffle=False))
 
 
 def describe_left_out(reader: Reader) -> list[str]:
@@ -136,32 +146,6 @@ def describe_left_out(reader: Reader) -> list[str]:
     if num_cut_texts:
         lines.append(f"{num_cut_texts} texts were truncated: their last 280 characters are read.")
     return lines
-
-
-def read_training(
-    source: Source,
-    config: TrainConfig,
-    *,
-    alphabet: str,
-    world: World,
-    open_reader: OpenReader = open_here,
-) -> Reader:
-    """This rank's reader of the training data; pairs made on the fly are always read here.
-
-    Raises:
-        UserError: for more ranks than streams, or items that make no pairs.
-    """
-    if isinstance(source, GroupedItems):
-        return PKReader(
-            source,
-            alphabet=alphabet,
-            groups_per_batch=config.groups_per_batch,
-            items_per_group=config.items_per_group,
-            seed=config.seed,
-            world=world,
-        )
-    reading = pair_reading(source, config, alphabet=alphabet, shuffle=True)
-    return open_reader(reading.open, world)
 
 
 def pair_reading(

@@ -14,22 +14,6 @@ from tests.distributed.pairs import write_text_pairs
 from tests.object_store import make_bucket, make_uri
 
 
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; returns exit code, standard output, standard error."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as e:
-            code = e.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def refused(result) -> str:
     """The one line of a refusal."""
     code, _, err = result

@@ -1,28 +1,11 @@
-"""A trained run that the tests of this folder use, and the command line."""
+"""A trained run that the tests of this folder use."""
 
 import shutil
 
 import pytest
 
 from sharedlayers_dist import TrainConfig, train
-from sharedlayers_dist.cli import main
 from tests.distributed.pairs import write_text_pairs
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; returns exit code, standard output, standard error."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as e:
-            code = e.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="package")

@@ -1,0 +1,21 @@
+"""The command line, as tests of several folders call it."""
+
+import pytest
+
+from sharedlayers_dist.cli import main
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command line; returns exit code, standard output, standard error."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as e:
+            code = e.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
