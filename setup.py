@@ -25,7 +25,7 @@ setup(
         "ml_dtypes>=0.5",
         "lazy_loader>=0.5",
         "safetensors>=0.5",
-        "cyclopts>=4",
+        "cyclopts>=5.4",  # The lowest that was tried; it names the type of an option in the help.
         "tensorboard>=2.19",
         "tqdm>=4.66",
         "scikit-learn>=1.4",

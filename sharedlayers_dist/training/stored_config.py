@@ -100,7 +100,9 @@ def _comparable(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _store(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, Mapping):
+        return {name: _store(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
         return [_store(part) for part in value]
     return hide_secrets(value) if isinstance(value, str) else value
 

@@ -1,12 +1,18 @@
 """A run goes on with what it was started with, also in a version with other options."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
 from sharedlayers_dist import TrainConfig
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.training.stored_config import require_same_training, stored_config
+from sharedlayers_dist.options import EMPTY_OBJECT, JsonObject
+from sharedlayers_dist.training.stored_config import (
+    require_same_training,
+    storable,
+    stored_config,
+)
 
 FACTS = {
     "kind": "text",
@@ -86,3 +92,15 @@ def test_a_direction_that_was_asked_for_stays():
         require_same(was, monitor="roc_auc")
     require_same(was, monitor="roc_auc", monitor_mode="min")
     require_same(WRITTEN_BY_0_1, monitor="loss")  # By its default.
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithObject(TrainConfig):
+    settings: JsonObject = EMPTY_OBJECT
+
+
+def test_an_object_is_stored_as_one_without_secrets():
+    settings = {"rates": (0.1, 0.2), "from": {"uri": "s3://key:secret@bucket/x"}}
+    config = WithObject(pairs="pairs", output="run", settings=settings)
+    told = {"rates": [0.1, 0.2], "from": {"uri": "s3://***@bucket/x"}}
+    assert json.loads(json.dumps(storable(config)))["settings"] == told
