@@ -113,6 +113,10 @@ class DatasetIndex:
         """This dataset as a mixture of one."""
         return (self,)
 
+    def part_of_group(self, row_group: int) -> tuple[int, int]:
+        """A row group's dataset, and its index in it, as a mixture of one has them."""
+        return 0, row_group
+
     def file_of_group(self, row_group: int) -> tuple[IndexedFile, int]:
         """The file that holds a row group of the dataset, and the row group's index within it."""
         file = int(np.searchsorted(self.group_starts, row_group, side="right")) - 1

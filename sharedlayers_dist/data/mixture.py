@@ -91,6 +91,21 @@ class DatasetMixture:
         return np.concatenate([[0], np.cumsum(self.row_counts)])
 
     @cached_property
+    def group_starts(self) -> NDArray[np.int64]:
+        """Row groups before each dataset, and in all, shape `(datasets + 1,)`."""
+        return np.concatenate([[0], np.cumsum([part.row_counts.size for part in self.parts])])
+
+    def part_of_group(self, row_group: int) -> tuple[int, int]:
+        """The dataset that holds a row group of the mixture, and the row group's index in it."""
+        part = int(np.searchsorted(self.group_starts, row_group, side="right")) - 1
+        return part, row_group - int(self.group_starts[part])
+
+    def place_of_group(self, row_group: int) -> str:
+        """Where row group `row_group` of the mixture lies, for people."""
+        part, group_of_part = self.part_of_group(row_group)
+        return self.parts[part].place_of_group(group_of_part)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the datasets' fingerprints, the weights and the rows of an epoch."""
         facts = ([part.fingerprint for part in self.parts], self.weights, self.num_rows)

@@ -36,14 +36,14 @@ def encode_text(
     Raises:
         ValueError: for bytes that are not UTF-8, which Parquet does not rule out.
     """
-    return encode_and_count_cut(texts, alphabet, length)[0]
+    return encode_and_count_truncated(texts, alphabet, length)[0]
 
 
-def encode_and_count_cut(
+def encode_and_count_truncated(
     texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
 ) -> tuple[NDArray[np.uint16], int]:
     """The ids that `encode_text` gives, and how many texts were truncated."""
-    num_cut = 0
+    num_truncated = 0
     table = _table_of_ids(alphabet)
     ids = np.zeros((len(texts), length), np.uint16)
     row = 0
@@ -51,8 +51,8 @@ def encode_and_count_cut(
         code_points, lengths = decode_text(chunk)
         _fill(ids[row : row + lengths.size], table.take(code_points), lengths)
         row += lengths.size
-        num_cut += int(np.count_nonzero(lengths > length))
-    return ids, num_cut
+        num_truncated += int(np.count_nonzero(lengths > length))
+    return ids, num_truncated
 
 
 def decode_text(texts: pa.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:

@@ -113,7 +113,7 @@ def score_pairs(
         weights[batch.rows] = np.where(is_nan, 0, batch.weight)
         on_pairs(len(batch.rows))
     return ScoredPairs(
-        labels=labels, scores=scores, weights=weights, problems=(*reader.problems, *problems)
+        labels=labels, scores=scores, weights=weights, problems=(*reader.stats.problems, *problems)
     )
 
 

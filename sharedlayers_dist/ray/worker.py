@@ -14,13 +14,14 @@ import ray.train
 from ray.exceptions import RayError
 
 from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, attend
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import RunInterruptedError
-from sharedlayers_dist.training.readers import OpenReader, open_here
+from sharedlayers_dist.training.readers import OpenReader
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +91,7 @@ def _show_traceback(control: Any, where: str) -> None:
 
 def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:
     if not shard_actors:
-        return open_here
+        return PairReading.open
     from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
 
     return open_on_actors(shard_actors)

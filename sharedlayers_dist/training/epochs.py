@@ -59,8 +59,8 @@ def fit_epochs(
                 )
         except tf.errors.OpError as error:
             for reader in readers:
-                if reader is not None and reader.error is not None:
-                    raise reader.error from error
+                if reader is not None and reader.stats.error is not None:
+                    raise reader.stats.error from error
             raise
         first = end
         if model.stop_training:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
@@ -32,7 +33,6 @@ from sharedlayers_dist.training.readers import (
     OpenReader,
     Readers,
     describe_left_out,
-    open_here,
     open_readers,
 )
 from sharedlayers_dist.training.result import TrainResult
@@ -48,7 +48,7 @@ def fit(
     config: TrainConfig,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
-    open_reader: OpenReader = open_here,
+    open_reader: OpenReader = PairReading.open,
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
     stream: TextIO | TextIOBase | None = None,
     owner: str = "",
@@ -241,7 +241,7 @@ def _make_record(
         pairs_of_step=pairs_of_step.pop,
         sum_over_ranks=lambda pairs: int(dist.allreduce_sum([np.array(pairs)])[0]),
         read_waits=lambda: {
-            "data": reader.wait_seconds,
+            "data": reader.stats.wait_seconds,
             "collective": dist.collective_seconds(),
         },
         every=run.config.log_every,

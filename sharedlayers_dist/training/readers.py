@@ -15,7 +15,6 @@ from sharedlayers_dist.data import (
     DatasetMixture,
     GroupedItems,
     OrderOptions,
-    PairReader,
     PairReading,
     PKReader,
     Reader,
@@ -29,11 +28,8 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
-MakeReader: TypeAlias = Callable[[World], PairReader]
-"""Makes the reader of one part of the pairs: rank r of a world of n reads the r-th of n parts. It
-can be pickled, so that reading may be done elsewhere, as `PairReading.open` can."""
-OpenReader: TypeAlias = Callable[[MakeReader, World], Reader]
-"""Opens this rank's reader, here or elsewhere."""
+OpenReader: TypeAlias = Callable[[PairReading, World], Reader]
+"""Opens this rank's reader of pairs: `PairReading.open` reads here, others may read elsewhere."""
 
 
 class Readers(NamedTuple):
@@ -41,11 +37,6 @@ class Readers(NamedTuple):
 
     training: Reader
     validation: Reader | None
-
-
-def open_here(make: MakeReader, world: World) -> Reader:
-    """Reads in this process."""
-    return make(world)
 
 
 def open_source(config: TrainConfig) -> Source:
@@ -106,7 +97,7 @@ def open_readers(
     *,
     alphabet: str,
     world: World,
-    open_reader: OpenReader = open_here,
+    open_reader: OpenReader = PairReading.open,
 ) -> Readers:
     """This rank's readers; pairs made on the fly are always read here.
 
@@ -116,7 +107,7 @@ def open_readers(
 
     def open_pairs(index: DatasetIndex | DatasetMixture, *, shuffle: bool) -> Reader:
         reading = pair_reading(index, config, alphabet=alphabet, shuffle=shuffle)
-        return open_reader(reading.open, world)
+        return open_reader(reading, world)
 
     if isinstance(training, GroupedItems):
         reader: Reader = PKReader(
@@ -134,17 +125,18 @@ def open_readers(
 
 def describe_left_out(reader: Reader) -> list[str]:
     """What all ranks have left out of their pairs, a line a kind; every rank must call it."""
-    counts = np.array([reader.num_bad_rows, reader.num_cut_texts])
-    num_bad_rows, num_cut_texts = dist.allreduce_sum([counts])[0]
+    stats = reader.stats
+    counts = np.array([stats.num_bad_rows, stats.num_truncated])
+    num_bad_rows, num_truncated = dist.allreduce_sum([counts])[0]
     lines = []
     if num_bad_rows:
-        found = dist.allgather_object(list(reader.problems))
+        found = dist.allgather_object(stats.problems)
         problems = dict.fromkeys(problem for of_rank in found for problem in of_rank)
         lines.append(
             f"{num_bad_rows} bad rows were left out, counted in each epoch: {'; '.join(problems)}"
         )
-    if num_cut_texts:
-        lines.append(f"{num_cut_texts} texts were truncated: their last 280 characters are read.")
+    if num_truncated:
+        lines.append(f"{num_truncated} texts were truncated: their last 280 characters are read.")
     return lines
 
 

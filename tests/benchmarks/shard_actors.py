@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import OrderOptions, PairReader, PairReading, index_dataset
+from sharedlayers_dist.data import OrderOptions, PairReading, index_dataset
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
@@ -46,15 +45,14 @@ def write_images(folder: str) -> None:
     pq.write_table(table, f"{folder}/1.parquet", row_group_size=ROWS_PER_GROUP)
 
 
-def make_reader(world: World, *, folder: str) -> PairReader:
-    """Reads one part, in this process or in an actor."""
+def read_from(folder: str) -> PairReading:
+    """What is read, in this process or in actors."""
     index = index_dataset(folder)
-    reading = PairReading(
+    return PairReading(
         index=index,
         alphabet=index.metadata.alphabet or "",
         options=OrderOptions(seed=0, batch_size=BATCH_SIZE, num_streams=24),
     )
-    return reading.open(world)
 
 
 def bytes_hashed_in(seconds: float) -> bytes:
@@ -90,9 +88,10 @@ def measure(kind: str, cores: str) -> None:
             write_images(folder)
         ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
         actors = start_shard_actors(max(NUM_ACTORS))
-        make = partial(make_reader, folder=folder)
+        reading = read_from(folder)
         readers = {
-            n: open_on_actors(actors[:n])(make, World()) if n else make(World()) for n in NUM_ACTORS
+            n: (open_on_actors(actors[:n]) if n else PairReading.open)(reading, World())
+            for n in NUM_ACTORS
         }
         for is_busy in (False, True):
             work = bytes_hashed_in(BUSY_SECONDS) if is_busy else b""

@@ -38,11 +38,6 @@ class GroupedEpoch(NamedTuple):
         """Items of batch `step`, over all ranks."""
         return self.items[self.batch_starts[step] : self.batch_starts[step + 1]]
 
-    def num_pairs(self, step: int) -> int:
-        """Pairs of batch `step`, over all ranks."""
-        num_items = int(self.batch_starts[step + 1] - self.batch_starts[step])
-        return num_items * (num_items - 1) // 2
-
 
 class ItemPairs(NamedTuple):
     """One rank's pairs of a batch, as places in the batch's items."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.row_groups import RowGroup
 from sharedlayers_dist.data.schema import TEXT_LENGTH, Kind
-from sharedlayers_dist.data.text import encode_and_count_cut
+from sharedlayers_dist.data.text import encode_and_count_truncated
 
 
 class Batch(NamedTuple):
@@ -117,12 +117,12 @@ def join_parts(parts: list[RowGroup], order: Rows, rows: Rows, alphabet: str) ->
         rows: Index of each row of the batch in the dataset, shape `(n,)`.
         alphabet: Characters with the ids 1, 2, ...
     """
-    num_cut = 0
+    num_truncated = 0
     if isinstance(parts[0].a, pa.Array):
         # Both sides at once: what a call costs is paid once.
         texts = pa.concat_arrays([p.a for p in parts] + [p.b for p in parts])
         in_order = texts.take(pa.array(np.concatenate([order, order + len(order)])))
-        ids, num_cut = encode_and_count_cut(in_order, alphabet)
+        ids, num_truncated = encode_and_count_truncated(in_order, alphabet)
         a, b = ids[: len(order)], ids[len(order) :]
     else:
         a, b = (
@@ -130,4 +130,4 @@ def join_parts(parts: list[RowGroup], order: Rows, rows: Rows, alphabet: str) ->
         )
     label = np.concatenate([part.label for part in parts])[order]
     weight = np.concatenate([part.weight for part in parts])[order]
-    return Batch(a=a, b=b, label=label[:, None], weight=weight, rows=rows), num_cut
+    return Batch(a=a, b=b, label=label[:, None], weight=weight, rows=rows), num_truncated

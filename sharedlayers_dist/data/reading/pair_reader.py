@@ -11,7 +11,7 @@ import numpy as np
 
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
-from sharedlayers_dist.data.order.epoch_plan import EpochPlan, StepRows
+from sharedlayers_dist.data.order.epoch_plan import StepRows
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.batch import (
     Batch,
@@ -24,6 +24,7 @@ from sharedlayers_dist.data.reading.batch import (
 from sharedlayers_dist.data.reading.pair_reading import PairReading
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.row_groups import RowGroup, RowGroupLoader
+from sharedlayers_dist.data.reading.stats import ReaderStats
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.bounded_reads import READ_LIMIT_SECONDS, ReadPool, wait_for_read
 from sharedlayers_dist.world import World
@@ -65,8 +66,9 @@ class PairReader:
             raise UserError(
                 f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
             )
+        reading.check_world(world)
         self.reading = reading
-        index = reading.index
+        self.stats = ReaderStats()
         self.world = world
         self.batches_ahead = batches_ahead
         self.rows_at_once = rows_at_once
@@ -75,24 +77,8 @@ class PairReader:
             RowGroupLoader(
                 part, on_bad_row=reading.on_bad_row, requires_label=reading.requires_label
             )
-            for part in index.parts
+            for part in reading.index.parts
         ]
-        self._first_groups = np.cumsum([0] + [part.row_counts.size for part in index.parts])
-        self.wait_seconds = 0.0
-        """Seconds that the consumer of `batches` has waited for data so far."""
-        self.num_cut_texts = 0
-        """Truncated texts so far: of those longer than 280 characters the last 280 are read."""
-        self.num_bad_rows = 0
-        """Bad rows left out so far on this rank."""
-        self._problem_of_group: dict[int, str] = {}
-        self.error: Exception | None = None
-        """What reading failed with; TensorFlow reports its text alone."""
-        self.plan(0).iter_steps(rank=world.rank, size=world.size)  # Raises now rather than later.
-
-    @property
-    def problems(self) -> list[str]:
-        """The first bad row of each row group that has some: where it lies and what is wrong."""
-        return [self._problem_of_group[group] for group in sorted(self._problem_of_group)]
 
     @property
     def index(self) -> DatasetIndex | DatasetMixture:
@@ -100,27 +86,9 @@ class PairReader:
         return self.reading.index
 
     @property
-    def batch_size(self) -> int:
-        """Pairs of a global batch, over all ranks."""
-        return self.reading.options.batch_size
-
-    @property
-    def num_streams(self) -> int:
-        """Parts that the dataset is read in; the most ranks that can share it."""
-        return self.reading.options.num_streams
-
-    @property
     def steps_per_epoch(self) -> int:
         """Global steps of an epoch, the same on every rank."""
         return self.reading.steps_per_epoch
-
-    def pairs_of_step(self, step: int) -> int:
-        """Pairs of global batch `step` over all ranks: `batch_size`, or fewer in the last one."""
-        return self.reading.pairs_of_step(step)
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """The order of one epoch."""
-        return self.reading.plan(epoch)
 
     def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
         """This rank's batches of `epoch` from global step `start_step` on, one for each step.
@@ -134,7 +102,7 @@ class PairReader:
             RuntimeError: from the iterator, for a row group that does not come.
         """
         rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
-        steps_at_once = max(1, rows * self.world.size // self.batch_size)
+        steps_at_once = max(1, rows * self.world.size // self.reading.options.batch_size)
         steps = self._plan_steps(epoch, start_step, steps_at_once)
 
         def make() -> Generator[Batch, None, None]:
@@ -142,7 +110,7 @@ class PairReader:
                 for counts, batch in chunks:
                     yield from split_steps(batch, counts, self.index)
 
-        return PrefetchIterator(make, depth=self.batches_ahead, on_wait=self._add_wait)
+        return PrefetchIterator(make, depth=self.batches_ahead, on_wait=self.stats.add_wait)
 
     def chunks(self, epoch: int, start_step: int, steps_at_once: int) -> PrefetchIterator[Batch]:
         """Like `batches`, but the rows of `steps_at_once` steps end to end, without padding.
@@ -156,7 +124,7 @@ class PairReader:
                 for _, batch in chunks:
                     yield batch
 
-        return PrefetchIterator(make, depth=1, on_wait=self._add_wait)
+        return PrefetchIterator(make, depth=1, on_wait=self.stats.add_wait)
 
     def read_steps(self, epoch: int, start_step: int, num_steps: int) -> Batch:
         """The rows of `num_steps` steps end to end, without padding, and nothing read ahead."""
@@ -167,23 +135,19 @@ class PairReader:
 
     def load_row_group(self, group: int) -> RowGroup:
         """Reads and decodes row group `group` of the dataset, or of the mixture, by itself."""
-        return self._load(group)
-
-    def place_of_row_group(self, group: int) -> str:
-        """The file of row group `group`, and the row group's index in that file."""
-        loader, group_of_part = self._loader_of(group)
-        return loader.index.place_of_group(group_of_part)
+        part, group_of_part = self.index.part_of_group(group)
+        loaded = self._loaders[part].load(group_of_part)
+        if loaded.problem:
+            self.stats.problem_of_group[group] = loaded.problem
+        return loaded
 
     def _plan_steps(self, epoch: int, start_step: int, steps_at_once: int) -> Iterator[StepRows]:
-        return self.plan(epoch).iter_steps(
+        return self.reading.plan(epoch).iter_steps(
             rank=self.world.rank,
             size=self.world.size,
             start_step=start_step,
             steps_at_once=steps_at_once,
         )
-
-    def _add_wait(self, seconds: float) -> None:
-        self.wait_seconds += seconds
 
     def _read(self, steps: Iterator[StepRows]) -> Generator[tuple[Rows, Batch], None, None]:
         """Makes the rows of each of `steps`; gives how many each step has, and all end to end."""
@@ -191,53 +155,38 @@ class PairReader:
 
         def plan_next(pool: ReadPool) -> tuple[StepRows | None, set[int]]:
             planned = next(steps, None)
-            needed = set() if planned is None else set(self._groups_of(planned.rows).tolist())
+            rows = planned.rows if planned else np.empty(0, np.int64)
+            needed = set(self.reading.row_groups_of(rows).tolist())
             for group in sorted(needed - cache.keys()):
-                cache[group] = pool.submit(self._load, group)
+                cache[group] = pool.submit(self.load_row_group, group)
             return planned, needed
 
-        try:
-            with ReadPool(_LOADING_THREADS, name="sharedlayers-row-groups") as pool:
-                planned, _ = plan_next(pool)
-                while planned is not None:
-                    upcoming, needed = plan_next(pool)  # Loaded while these rows are made.
-                    yield planned.counts, self._gather(planned.rows, cache)
-                    # Several pieces of a mixture may lie in one row group.
-                    for group in set(self._groups_of(planned.finished).tolist()) - needed:
-                        cache.pop(group, None)
-                    planned = upcoming
-        except Exception as e:
-            self.error = e
-            raise
-
-    def _loader_of(self, group: int) -> tuple[RowGroupLoader, int]:
-        """The loader of a row group, and the row group's index in its dataset."""
-        part = int(np.searchsorted(self._first_groups, group, side="right")) - 1
-        return self._loaders[part], group - int(self._first_groups[part])
-
-    def _load(self, group: int) -> RowGroup:
-        loader, group_of_part = self._loader_of(group)
-        loaded = loader.load(group_of_part)
-        if loaded.problem:
-            self._problem_of_group[group] = loaded.problem
-        return loaded
+        with (
+            self.stats.keeping_error(),
+            ReadPool(_LOADING_THREADS, name="sharedlayers-row-groups") as pool,
+        ):
+            planned, _ = plan_next(pool)
+            while planned is not None:
+                upcoming, needed = plan_next(pool)  # Loaded while these rows are made.
+                yield planned.counts, self._gather(planned.rows, cache)
+                # Several pieces of a mixture may lie in one row group.
+                finished = self.reading.row_groups_of(planned.finished)
+                for group in set(finished.tolist()) - needed:
+                    cache.pop(group, None)
+                planned = upcoming
 
     def _wait_for(self, group: int, loading: Future[RowGroup]) -> RowGroup:
-        loader, group_of_part = self._loader_of(group)
-        place = loader.index.place_of_group(group_of_part)
+        place = self.index.place_of_group(group)
         return wait_for_read(
             loading,
             what=f"{place}, on rank {self.world.rank} of {self.world.size}",
             limit_seconds=self.read_limit_seconds,
         )
 
-    def _groups_of(self, rows: Rows) -> Rows:
-        return np.searchsorted(self.index.row_starts, rows, side="right") - 1
-
     def _gather(self, rows: Rows, cache: dict[int, Future[RowGroup]]) -> Batch:
         if rows.size == 0:
             return Batch._make(values[:0] for values in padding_batch(self.index))
-        group_of_row = self._groups_of(rows)
+        group_of_row = self.reading.row_groups_of(rows)
         by_group = np.argsort(group_of_row, kind="stable")
         groups, first = np.unique(group_of_row[by_group], return_index=True)
         parts = [
@@ -246,7 +195,7 @@ class PairReader:
             )
             for group, places in zip(groups.tolist(), np.split(by_group, first[1:]), strict=True)
         ]
-        batch, num_cut = join_parts(parts, np.argsort(by_group), rows, self.reading.alphabet)
-        self.num_cut_texts += num_cut
-        self.num_bad_rows += int(np.count_nonzero(batch.label < 0))
+        batch, num_truncated = join_parts(parts, np.argsort(by_group), rows, self.reading.alphabet)
+        self.stats.num_truncated += num_truncated
+        self.stats.num_bad_rows += int(np.count_nonzero(batch.label < 0))
         return batch

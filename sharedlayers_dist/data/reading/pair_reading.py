@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, count_steps
 from sharedlayers_dist.data.order.options import OrderOptions
+from sharedlayers_dist.data.order.permutation import Rows
+from sharedlayers_dist.data.order.streams import streams_of_rank
 from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
 from sharedlayers_dist.data.reading.row_groups import OnBadRow
 from sharedlayers_dist.world import World
@@ -22,6 +26,25 @@ class PairReading:
     """A reading of pairs by any number of ranks. Plain values: it is pickled and sent to others.
 
     Planning needs no file; only a reader that was opened reads any.
+
+    Example:
+        >>> import os
+        >>> import pyarrow as pa
+        >>> import pyarrow.parquet as pq
+        >>> from sharedlayers_dist.data import index_dataset
+        >>> os.mkdir("planned")
+        >>> pairs = pa.table({"a": ["ab", "b", "a"], "b": ["a", "ba", "b"], "label": [1, 0, 1]})
+        >>> pq.write_table(pairs, "planned/part-0.parquet")
+        >>> reading = PairReading(
+        ...     index=index_dataset("planned"),
+        ...     alphabet="ab",
+        ...     options=OrderOptions(seed=0, batch_size=2, num_streams=1, shuffle=False),
+        ... )
+        >>> reading.steps_per_epoch, reading.pairs_of_step(1)
+        (2, 1)
+        >>> with reading.open(World()).batches(epoch=0) as batches:
+        ...     [batch.rows.tolist() for batch in batches]
+        [[0, 1], [2]]
     """
 
     index: DatasetIndex | DatasetMixture
@@ -48,6 +71,18 @@ class PairReading:
     def plan(self, epoch: int) -> EpochPlan:
         """The order of one epoch."""
         return plan_dataset(self.index, self.options, epoch=epoch)
+
+    def row_groups_of(self, rows: Rows) -> Rows:
+        """The row group of each of `rows`, numbered over all files and datasets."""
+        return np.searchsorted(self.index.row_starts, rows, side="right") - 1
+
+    def check_world(self, world: World) -> None:
+        """Refuses ranks without a stream; opens nothing.
+
+        Raises:
+            UserError: for more ranks than streams.
+        """
+        streams_of_rank(self.options.num_streams, rank=world.rank, size=world.size)
 
     def open(self, world: World) -> PairReader:
         """The reader of one rank.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items, pl
 from sharedlayers_dist.data.reading.batch import Batch, padding_batch
 from sharedlayers_dist.data.reading.grouped_items import GroupedItems
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.data.text import encode_and_count_cut
+from sharedlayers_dist.data.reading.stats import ReaderStats
+from sharedlayers_dist.data.text import encode_and_count_truncated
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 
@@ -59,25 +60,13 @@ class PKReader:
         self.seed = seed
         self.world = world
         self.batches_ahead = batches_ahead
-        self.wait_seconds = 0.0
-        """Seconds that the consumer of `batches` has waited for data so far."""
-        self.num_cut_texts = 0
-        """Truncated texts so far: of those longer than 280 characters the last 280 are read."""
-        self.num_bad_rows = index.num_bad_rows if world.is_rank_zero else 0
-        """Rows left out when the items were read: by every rank, so that one of them counts."""
-        self.problems = list(index.problems)
-        self.error: Exception | None = None
-        """What reading failed with; TensorFlow reports its text alone."""
-        self._epoch = self.plan(0)
-
-    @property
-    def steps_per_epoch(self) -> int:
+        # Every rank left the bad rows out when it read the items, so that one of them counts.
+        self.stats = ReaderStats(
+            num_bad_rows=index.num_bad_rows if world.is_rank_zero else 0,
+            problem_of_group=dict(enumerate(index.problems)),
+        )
+        self.steps_per_epoch = self.plan(0).num_steps
         """Global steps of an epoch, the same on every rank and in every epoch."""
-        return self._epoch.num_steps
-
-    def pairs_of_step(self, step: int) -> int:
-        """Pairs of global batch `step`, over all ranks, in the epoch that was begun last."""
-        return self._epoch.num_pairs(step)
 
     def plan(self, epoch: int) -> GroupedEpoch:
         """The batches of one epoch."""
@@ -95,7 +84,7 @@ class PKReader:
         Raises:
             UserError: where there is no such step.
         """
-        plan = self._epoch = self.plan(epoch)
+        plan = self.plan(epoch)
         if not 0 <= start_step <= plan.num_steps:
             raise UserError(
                 f"`start_step` must lie within the epoch's {plan.num_steps} steps. "
@@ -104,48 +93,40 @@ class PKReader:
         return PrefetchIterator(
             lambda: self._make_batches(plan, epoch, start_step),
             depth=self.batches_ahead,
-            on_wait=self._add_wait,
+            on_wait=self.stats.add_wait,
         )
-
-    def _add_wait(self, seconds: float) -> None:
-        self.wait_seconds += seconds
 
     def _make_batches(
         self, plan: GroupedEpoch, epoch: int, start_step: int
     ) -> Generator[Batch, None, None]:
-        try:
-            yield from self._iter_batches(plan, epoch, start_step)
-        except Exception as e:
-            self.error = e
-            raise
+        with self.stats.keeping_error():
+            for step in range(start_step, plan.num_steps):
+                yield self._make_batch(plan.items_of_step(step), epoch, step)
 
-    def _iter_batches(self, plan: GroupedEpoch, epoch: int, start_step: int) -> Iterator[Batch]:
-        for step in range(start_step, plan.num_steps):
-            items = plan.items_of_step(step)
-            pairs = pair_items(
-                self.index.group_of_item[items],
-                seed=self.seed,
-                epoch=epoch,
-                step=step,
-                rank=self.world.rank,
-                size=self.world.size,
-            )
-            if not pairs.label.size:
-                yield padding_batch(self.index)
-                continue
-            values = self._read(items)
-            yield Batch(
-                a=values[pairs.a],
-                b=values[pairs.b],
-                label=pairs.label[:, None],
-                weight=pairs.weight,
-                rows=items[pairs.a] * len(self.index.group_of_item) + items[pairs.b],
-            )
+    def _make_batch(self, items: Rows, epoch: int, step: int) -> Batch:
+        pairs = pair_items(
+            self.index.group_of_item[items],
+            seed=self.seed,
+            epoch=epoch,
+            step=step,
+            rank=self.world.rank,
+            size=self.world.size,
+        )
+        if not pairs.label.size:
+            return padding_batch(self.index)
+        values = self._read(items)
+        return Batch(
+            a=values[pairs.a],
+            b=values[pairs.b],
+            label=pairs.label[:, None],
+            weight=pairs.weight,
+            rows=items[pairs.a] * len(self.index.group_of_item) + items[pairs.b],
+        )
 
     def _read(self, items: Rows) -> NDArray:
         if isinstance(self.index.items, pa.Array):
             texts = self.index.items.take(pa.array(items))
-            ids, num_cut = encode_and_count_cut(texts, self.alphabet)
-            self.num_cut_texts += num_cut
+            ids, num_truncated = encode_and_count_truncated(texts, self.alphabet)
+            self.stats.num_truncated += num_truncated
             return ids
         return self.index.items[items]

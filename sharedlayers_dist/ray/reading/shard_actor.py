@@ -9,11 +9,10 @@ from typing import NamedTuple
 import ray
 from ray import cloudpickle
 
-from sharedlayers_dist.data import Batch, PairReader
+from sharedlayers_dist.data import Batch, PairReader, PairReading
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.same_sources import Sources, describe_difference, read_sources
-from sharedlayers_dist.training.readers import MakeReader
 from sharedlayers_dist.world import World
 
 _IDLE_SECONDS = 600.0
@@ -41,10 +40,10 @@ class Chunk(NamedTuple):
 
     result: Batch | Exception
     """The part's rows of all steps, end to end, without padding; or what reading failed with."""
-    num_cut_texts: int
+    num_truncated: int
     """Truncated texts among those encoded since the part's last answer."""
-    problems: list[str]
-    """Where all bad rows lie that this actor has met in the part so far."""
+    problem_of_group: dict[int, str]
+    """The first bad row of each row group that this actor has met in the part so far."""
     node: str
     """Address of the actor's node."""
 
@@ -61,35 +60,35 @@ class ShardActor:
         self._node = ray.util.get_node_ip_address()
         if difference := describe_difference(sources, read_sources(), self._node):
             raise UserError(difference)
-        self._makes: dict[str, MakeReader] = {}
+        self._readings: dict[str, PairReading] = {}
         self._parts: dict[tuple[str, int, int], _OpenPart] = {}
 
-    def read(self, request: Request, make: list[ray.ObjectRef]) -> Chunk:
+    def read(self, request: Request, reading: list[ray.ObjectRef]) -> Chunk:
         """Reads a few steps.
 
         Args:
             request: Which steps of which part of what.
-            make: A reference to the pickled `MakeReader`, in a list so that Ray fetches it only
-                where this actor does not have it.
+            reading: A reference to the pickled `PairReading`, in a list so that Ray fetches it
+                only where this actor does not have it.
         """
         self._close_idle()
         place = (request.key, request.part, request.num_parts)
         if place not in self._parts:
-            if request.key not in self._makes:
-                self._makes[request.key] = _unpickle(make)
+            if request.key not in self._readings:
+                self._readings[request.key] = _unpickle(reading)
             world = World(rank=request.part, size=request.num_parts)
-            self._parts[place] = _OpenPart(self._makes[request.key](world))
+            self._parts[place] = _OpenPart(self._readings[request.key].open(world))
         return self._parts[place].read(request, self._node)
 
-    def try_row_group(self, group: int, make: list[ray.ObjectRef]) -> None:
+    def try_row_group(self, group: int, reading: list[ray.ObjectRef]) -> None:
         """Reads one row group of the dataset, and nothing else; see whether that ends the process.
 
         Args:
             group: Index of the row group in the dataset or the mixture.
-            make: As in `read`.
+            reading: As in `read`.
         """
         with suppress(UserError):  # It may hold bad rows, but the process goes on.
-            _unpickle(make)(World()).load_row_group(group)
+            _unpickle(reading).open(World()).load_row_group(group)
 
     @ray.method(concurrency_group="health")
     def ping(self) -> None:
@@ -100,7 +99,7 @@ class ShardActor:
         for place in [place for place, part in self._parts.items() if part.last_used < oldest]:
             self._parts.pop(place).close()
         in_use = {key for key, _, _ in self._parts}
-        self._makes = {key: make for key, make in self._makes.items() if key in in_use}
+        self._readings = {key: self._readings[key] for key in in_use}
 
 
 class _OpenPart:
@@ -114,7 +113,7 @@ class _OpenPart:
         self._reader = reader
         self._chunks: PrefetchIterator[Batch] | None = None
         self._place = (-1, -1, -1)
-        self._num_cut_reported = 0
+        self._num_truncated_reported = 0
         self.last_used = time.monotonic()
 
     def read(self, request: Request, node: str) -> Chunk:
@@ -134,9 +133,10 @@ class _OpenPart:
             result = error
             self.close()
         self._place = (request.epoch, request.step + request.num_steps, request.num_steps)
-        num_cut = self._reader.num_cut_texts
-        chunk = Chunk(result, num_cut - self._num_cut_reported, self._reader.problems, node)
-        self._num_cut_reported = num_cut
+        stats = self._reader.stats
+        num_truncated = stats.num_truncated - self._num_truncated_reported
+        self._num_truncated_reported += num_truncated
+        chunk = Chunk(result, num_truncated, dict(stats.problem_of_group), node)
         self.last_used = time.monotonic()
         return chunk
 
@@ -147,6 +147,6 @@ class _OpenPart:
             self._chunks = None
 
 
-def _unpickle(make: list[ray.ObjectRef]) -> MakeReader:
-    made: MakeReader = cloudpickle.loads(ray.get(make[0]))
-    return made
+def _unpickle(reading: list[ray.ObjectRef]) -> PairReading:
+    unpickled: PairReading = cloudpickle.loads(ray.get(reading[0]))
+    return unpickled

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import ray
 
-from sharedlayers_dist.data import Batch
+from sharedlayers_dist.data import Batch, DatasetIndex, DatasetMixture, PairReading
 from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.reading.batch import ItemType, bytes_per_pair, split_steps
+from sharedlayers_dist.data.reading.batch import bytes_per_pair, split_steps
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
+from sharedlayers_dist.data.reading.stats import ReaderStats
 from sharedlayers_dist.ray.reading.shard_actor import Request
 from sharedlayers_dist.ray.reading.shard_plan import TrainerShare, count_parts
 from sharedlayers_dist.ray.reading.shard_requests import ShardRequests
-from sharedlayers_dist.training.readers import MakeReader, OpenReader
+from sharedlayers_dist.training.readers import OpenReader
 from sharedlayers_dist.world import World
 
 _MOST_BYTES_AT_ONCE = 1 << 25
@@ -32,8 +33,8 @@ def open_on_actors(actors: Sequence[Any]) -> OpenReader:
         actors: All actors of the run, in the same order on every trainer.
     """
 
-    def open_reader(make: MakeReader, world: World) -> ShardReader:
-        return ShardReader(actors, make, world)
+    def open_reader(reading: PairReading, world: World) -> ShardReader:
+        return ShardReader(actors, reading, world)
 
     return open_reader
 
@@ -41,7 +42,7 @@ def open_on_actors(actors: Sequence[Any]) -> OpenReader:
 class ShardReader:
     """One trainer's share of the batches, read by shard actors; see `data.Reader`.
 
-    The batches are those that `make(world)` reads itself, row for row. They are put together from
+    The batches are those of `reading.open(world)`, row for row. They are put together from
     the parts that several actors have of them; what a single part has comes as it lies in Ray's
     object store, in arrays that cannot be written to.
 
@@ -50,13 +51,14 @@ class ShardReader:
     Actors get no further ahead than two more, which they read before they are asked. An iterator
     that is closed early drops what is under way.
 
-    `num_bad_rows` counts rows when they come, each once. `num_cut_texts` counts texts when they are
+    Bad rows are counted when they come, each once. Truncated texts are counted when they are
     encoded, as `PairReader` does: those that were encoded ahead are counted again if they are read
     again, after an actor died or the iterator was closed early.
 
     Args:
         actors: The run's shard actors, in the same order on every trainer.
-        make: Makes the reader of one part; is sent to the actors.
+        reading: What is read, and in which order; is sent to the actors. Here it is only planned,
+            and no file is opened.
         world: Which trainer this is.
         rows_at_once: This trainer's rows that are asked for at once at most, from all its parts
             (32 MiB of large ones, and one step at least).
@@ -66,11 +68,18 @@ class ShardReader:
     """
 
     def __init__(
-        self, actors: Sequence[Any], make: MakeReader, world: World, *, rows_at_once: int = 16_384
+        self,
+        actors: Sequence[Any],
+        reading: PairReading,
+        world: World,
+        *,
+        rows_at_once: int = 16_384,
     ) -> None:
-        self._plan_only = make(world)  # Reads nothing until it is iterated.
-        self._requests = ShardRequests(actors, make, self._plan_only)
-        num_streams, batch_size = self._plan_only.num_streams, self._plan_only.batch_size
+        reading.check_world(world)
+        self.reading = reading
+        self.stats = ReaderStats()
+        self._requests = ShardRequests(actors, reading)
+        num_streams, batch_size = reading.options.num_streams, reading.options.batch_size
         self._share = TrainerShare(
             world=world,
             num_parts=count_parts(len(actors), num_trainers=world.size, num_streams=num_streams),
@@ -79,34 +88,16 @@ class ShardReader:
         )
         rows = min(rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
         self._steps_per_request = max(1, rows * world.size // batch_size)
-        self._problems: dict[str, None] = {}
-        self.wait_seconds = 0.0
-        """Seconds that the consumer of `batches` has waited for data so far."""
-        self.num_cut_texts = 0
-        """Truncated texts so far on this trainer."""
-        self.num_bad_rows = 0
-        """Bad rows left out so far on this trainer."""
-        self.error: Exception | None = None
-        """What reading failed with; TensorFlow reports its text alone."""
 
     @property
-    def index(self) -> ItemType:
-        """What the items are."""
-        return self._plan_only.index
+    def index(self) -> DatasetIndex | DatasetMixture:
+        """The dataset, or several."""
+        return self.reading.index
 
     @property
     def steps_per_epoch(self) -> int:
         """Global steps of an epoch, the same on every trainer."""
-        return self._plan_only.steps_per_epoch
-
-    @property
-    def problems(self) -> list[str]:
-        """The first bad row of each row group that has some, part by part."""
-        return list(self._problems)
-
-    def pairs_of_step(self, step: int) -> int:
-        """Pairs of global batch `step` over all trainers."""
-        return self._plan_only.pairs_of_step(step)
+        return self.reading.steps_per_epoch
 
     def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
         """This trainer's batches of `epoch` from global step `start_step` on, one for each step.
@@ -116,28 +107,22 @@ class ShardReader:
                 cannot be used.
             RuntimeError: from the iterator, for an actor that is gone and does not come back.
         """
-        self._plan_only.plan(epoch).iter_steps(start_step=start_step)  # Raises now.
+        self.reading.plan(epoch).iter_steps(start_step=start_step)  # Raises now.
         return PrefetchIterator(
             lambda: self._fetch(epoch, start_step),
             depth=_BATCHES_AHEAD,
-            on_wait=self._add_wait,
+            on_wait=self.stats.add_wait,
         )
-
-    def _add_wait(self, seconds: float) -> None:
-        self.wait_seconds += seconds
 
     def _fetch(self, epoch: int, start_step: int) -> Generator[Batch, None, None]:
         starts = iter(range(start_step, self.steps_per_epoch, self._steps_per_request))
-        under_way = deque(self._ask(epoch, step) for step in islice(starts, _REQUESTS_AHEAD))
-        try:
+        with self.stats.keeping_error():
+            under_way = deque(self._ask(epoch, step) for step in islice(starts, _REQUESTS_AHEAD))
             while under_way:
                 counts, joined = self._join(*under_way[0])
                 under_way.popleft()  # What was joined may leave the object store.
                 under_way.extend(self._ask(epoch, step) for step in islice(starts, 1))
                 yield from split_steps(joined, counts, self.index)
-        except Exception as e:
-            self.error = e
-            raise
 
     def _ask(self, epoch: int, step: int) -> tuple[list[Request], list[ray.ObjectRef]]:
         """Asks for the steps from `step` on, each part from its actor."""
@@ -155,8 +140,8 @@ class ShardReader:
             Exception: what the actor failed with.
         """
         chunk = self._requests.receive(request, reference)
-        self._problems |= dict.fromkeys(chunk.problems)
-        self.num_cut_texts += chunk.num_cut_texts
+        self.stats.problem_of_group |= chunk.problem_of_group
+        self.stats.num_truncated += chunk.num_truncated
         if isinstance(chunk.result, Exception):
             raise chunk.result
         return chunk.result
@@ -171,9 +156,9 @@ class ShardReader:
         ]
         first = requests[0].step
         after = min(first + self._steps_per_request, self.steps_per_epoch)
-        num_pairs = sum(self.pairs_of_step(step) for step in range(first, after))
+        num_pairs = sum(self.reading.pairs_of_step(step) for step in range(first, after))
         positions = self._share.positions(first, num_pairs)
         joined = self._share.join(received, positions)
-        self.num_bad_rows += int(np.count_nonzero(joined.label < 0))
+        self.stats.num_bad_rows += int(np.count_nonzero(joined.label < 0))
         steps = positions // self._share.batch_size - first
         return np.bincount(steps, minlength=after - first), joined

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
 import ray
 from ray import cloudpickle
 from ray.exceptions import (
@@ -20,11 +19,10 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from sharedlayers_dist.data import PairReader
+from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.ray.reading.shard_actor import Chunk, Request, ShardActor
 from sharedlayers_dist.ray.same_sources import read_sources
-from sharedlayers_dist.training.readers import MakeReader
 
 _SECONDS_BETWEEN_PINGS = 5.0
 _SECONDS_WITHOUT_ANSWER = 30.0
@@ -65,23 +63,22 @@ class ShardRequests:
 
     Args:
         actors: The run's shard actors, in the same order on every trainer.
-        make: Makes the reader of one part; is sent to the actors.
-        plan_only: A reader made by it, which is asked where row groups lie and reads nothing.
+        reading: What is read; is sent to the actors.
     """
 
-    def __init__(self, actors: Sequence[Any], make: MakeReader, plan_only: PairReader) -> None:
+    def __init__(self, actors: Sequence[Any], reading: PairReading) -> None:
         self._actors = actors
-        self._plan_only = plan_only
-        pickled = cloudpickle.dumps(make)
+        self._reading = reading
+        pickled = cloudpickle.dumps(reading)
         self.key = hashlib.sha256(pickled).hexdigest()
         """Names what is read, for the requests."""
-        self._make = [ray.put(pickled)]
+        self._pickled = [ray.put(pickled)]
         self._nodes = ["unknown, it has never answered"] * len(actors)
 
     def send(self, request: Request) -> ray.ObjectRef:
         """Asks the part's actor, and does not wait."""
         actor = self._actors[self._actor_of_part(request.part)]
-        return actor.read.remote(request, self._make)
+        return actor.read.remote(request, self._pickled)
 
     def receive(self, request: Request, reference: ray.ObjectRef) -> Chunk:
         """Waits for what was asked for; asks again where the actor's process ended meanwhile.
@@ -97,7 +94,7 @@ class ShardRequests:
         Raises:
             UserError: for a row group that ends every process that reads it.
             RuntimeError: for an actor that is gone, or ends again and again without such a cause.
-            Exception: what making the reader failed with.
+            Exception: what opening the reader failed with.
         """
         actor = self._actor_of_part(request.part)
         for num_ends in count(1):
@@ -142,16 +139,13 @@ class ShardRequests:
 
     def _row_groups_of(self, request: Request) -> list[int]:
         """Row groups that hold the rows asked for."""
-        steps = self._plan_only.plan(request.epoch).iter_steps(
+        steps = self._reading.plan(request.epoch).iter_steps(
             rank=request.part,
             size=request.num_parts,
             start_step=request.step,
             steps_at_once=request.num_steps,
         )
-        starts = self._plan_only.index.row_starts
-        groups = np.searchsorted(starts, next(steps).rows, side="right") - 1
-        found: list[int] = np.unique(groups).tolist()
-        return found
+        return sorted(set(self._reading.row_groups_of(next(steps).rows).tolist()))
 
     def _try_alone(self, request: Request, num_ends: int) -> None:
         """Tries each row group of a request in a process that reads nothing else.
@@ -163,15 +157,15 @@ class ShardRequests:
         (actor,) = start_shard_actors(1)
         try:
             for group in self._row_groups_of(request):
-                tried = actor.try_row_group.remote(group, self._make)
+                tried = actor.try_row_group.remote(group, self._pickled)
                 ray.get(tried, timeout=max(0.0, deadline - time.monotonic()))
         except GetTimeoutError:
             return
         except _ENDED as error:
             raise UserError(
                 "A row group must fit into the memory of the process that reads it. Received: "
-                f"{self._plan_only.place_of_row_group(group)}, with "
-                f"{self._plan_only.index.row_counts[group]} rows, whose reading has ended a "
+                f"{self._reading.index.place_of_group(group)}, with "
+                f"{self._reading.index.row_counts[group]} rows, whose reading has ended a "
                 f"process {num_ends + 1} times; the last one read nothing else. Write the pairs "
                 "anew in smaller row groups, or use nodes with more memory; if memory is not what "
                 "they lack, Ray's logs say what ended them."
@@ -181,7 +175,7 @@ class ShardRequests:
 
     def _hopeless(self, request: Request, num_ends: int) -> RuntimeError:
         groups = self._row_groups_of(request)
-        first, last = (self._plan_only.place_of_row_group(groups[i]) for i in (0, -1))
+        first, last = (self._reading.index.place_of_group(groups[i]) for i in (0, -1))
         return RuntimeError(
             f"A shard actor's process has ended {num_ends} times before it could answer the same "
             f"request. Received: shard actor {self._actor_of_part(request.part)} of "

@@ -4,21 +4,21 @@ import os
 import signal
 import time
 from contextlib import closing
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import PairReader, index_dataset
+from sharedlayers_dist.data import OrderOptions, PairReader, PairReading, index_dataset
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.reading.shard_reader import ShardReader, open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
-from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
+from tests.unit.data.reading.test_reader_contract import PairSource, ReaderContract, assert_same
+from tests.unit.data.samples import with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"
 NUM_STREAMS = 12
@@ -28,15 +28,14 @@ NUM_ROWS = 210
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def make_reader(world, *, pairs, batch_size=32, **options):
-    """What is sent to the actors: makes the reader of one part."""
-    return open_pairs(
-        index_dataset(pairs),
+def read_from(pairs, *, batch_size=32, shuffle=True, kind=PairReading, **options):
+    """A reading of the dataset `pairs`."""
+    return kind(
+        index=index_dataset(pairs),
         alphabet=ALPHABET,
-        batch_size=batch_size,
-        seed=3,
-        num_streams=NUM_STREAMS,
-        world=world,
+        options=OrderOptions(
+            seed=3, batch_size=batch_size, num_streams=NUM_STREAMS, shuffle=shuffle
+        ),
         **options,
     )
 
@@ -67,17 +66,17 @@ def stop(actors):
         ray.kill(actor)
 
 
-def on_actors(actors, make, world, *, rows_at_once=32):
+def on_actors(actors, reading, world, *, rows_at_once=32):
     """Reads by actors, in more requests than so few pairs take by default."""
-    return ShardReader(actors, make, world, rows_at_once=rows_at_once)
+    return ShardReader(actors, reading, world, rows_at_once=rows_at_once)
 
 
-def assert_same(batches, expected):
-    """Both are the same batches, in values and in types."""
-    for batch, wanted in zip(batches, expected, strict=True):
-        for values, wanted_values in zip(batch, wanted, strict=True):
-            assert values.dtype == wanted_values.dtype
-            np.testing.assert_array_equal(values, wanted_values)
+class TestShardReader(ReaderContract):
+    @pytest.fixture
+    def source(self, actors, tmp_path):
+        return PairSource(
+            tmp_path, lambda reading, world: on_actors(actors[:3], reading, world, rows_at_once=8)
+        )
 
 
 def process_of(actor):
@@ -95,48 +94,36 @@ def test_batches_are_those_of_reading_in_process(actors, texts, num_actors, num_
         (100, 0, 2, 500),
         (11, 2, 1, 40),
     ):
-        make = partial(make_reader, pairs=texts, batch_size=batch_size)
+        reading = read_from(texts, batch_size=batch_size)
         for rank in range(num_trainers):
             world = World(rank=rank, size=num_trainers)
-            reader = on_actors(actors[:num_actors], make, world, rows_at_once=rows_at_once)
-            own = make(world)
+            reader = on_actors(actors[:num_actors], reading, world, rows_at_once=rows_at_once)
+            own = reading.open(world)
             assert reader.steps_per_epoch == own.steps_per_epoch
-            assert reader.pairs_of_step(start_step) == own.pairs_of_step(start_step)
             assert_same(reader.batches(epoch, start_step), own.batches(epoch, start_step))
 
 
-@pytest.mark.parametrize("num_trainers", [1, 2])
-def test_images_keep_their_shape_and_type(actors, tmp_path, num_trainers):
-    make = partial(
-        make_reader, pairs=write_dataset(tmp_path, ROW_COUNTS, image_table, shape=(3, 2, 1))
-    )
-    world = World(rank=num_trainers - 1, size=num_trainers)
-    reader = on_actors(actors[:3], make, world)
-    assert reader.index.item_shape == (3, 2, 1)
-    assert_same(reader.batches(0), make(world).batches(0))
-
-
 def test_a_part_without_rows_gives_padding_only_where_no_part_has_any(actors, tmp_path):
-    make = partial(make_reader, pairs=write_dataset(tmp_path, [[2]]), batch_size=8)
+    reading = read_from(write_dataset(tmp_path, [[2]]), batch_size=8)
     for rank in range(2):
         world = World(rank=rank, size=2)
-        batches = list(on_actors(actors[:4], make, world).batches(0))
-        assert_same(batches, make(world).batches(0))
+        batches = list(on_actors(actors[:4], reading, world).batches(0))
+        assert_same(batches, reading.open(world).batches(0))
         assert [batch.rows.size for batch in batches] == [1]
     world = World(rank=2, size=3)
-    (padding,) = on_actors(actors[:3], make, world).batches(0)
+    (padding,) = on_actors(actors[:3], reading, world).batches(0)
     assert (padding.label.item(), padding.weight.item(), padding.rows.item()) == (-1, 0, -1)
 
 
 def test_more_actors_than_streams_leave_some_without_work(texts, actors):
-    make = partial(make_reader, pairs=texts)
-    reader = on_actors(actors * 3, make, World())
-    assert_same(reader.batches(0), make(World()).batches(0))
+    reading = read_from(texts)
+    reader = on_actors(actors * 3, reading, World())
+    assert_same(reader.batches(0), reading.open(World()).batches(0))
 
 
 def test_the_trainer_may_stop_and_go_on_anywhere(actors, texts):
-    make = partial(make_reader, pairs=texts, batch_size=5)
-    reader, own = on_actors(actors[:2], make, World()), make(World())
+    reading = read_from(texts, batch_size=5)
+    reader, own = on_actors(actors[:2], reading, World()), reading.open(World())
     for epoch, start_step, num_steps in ((0, 0, 3), (0, 3, 4), (0, 2, 1), (1, 41, 1), (0, 30, 12)):
         with reader.batches(epoch, start_step) as batches, own.batches(epoch, start_step) as wanted:
             assert_same(
@@ -144,25 +131,18 @@ def test_the_trainer_may_stop_and_go_on_anywhere(actors, texts):
             )
 
 
-def test_there_is_no_step_after_the_last(actors, texts):
-    reader = on_actors(actors, partial(make_reader, pairs=texts), World())
-    assert list(reader.batches(0, reader.steps_per_epoch)) == []
-    with pytest.raises(ValueError, match="start_step=8"):
-        reader.batches(0, 8)
-
-
 def test_more_trainers_than_streams_are_an_error(actors, texts):
     with pytest.raises(ValueError, match=f"num_streams={NUM_STREAMS}"):
-        on_actors(actors, partial(make_reader, pairs=texts), World(rank=0, size=13))
+        on_actors(actors, read_from(texts), World(rank=0, size=13))
 
 
 def test_readers_and_trainers_share_actors(actors, texts, tmp_path):
     other = write_dataset(tmp_path, [[30, 30]])
-    makes = [partial(make_reader, pairs=texts), partial(make_reader, pairs=other, shuffle=False)]
+    readings = [read_from(texts), read_from(other, shuffle=False)]
     worlds = [World(rank=rank, size=2) for rank in range(2)]
     pairs = [
-        (on_actors(actors[:1], make, world).batches(0), make(world).batches(0))
-        for make in makes
+        (on_actors(actors[:1], reading, world).batches(0), reading.open(world).batches(0))
+        for reading in readings
         for world in worlds
     ]
     while pairs:  # One batch of each reader in turn.
@@ -175,8 +155,8 @@ def test_readers_and_trainers_share_actors(actors, texts, tmp_path):
 
 
 def test_a_single_part_is_not_copied(actors, texts):
-    make = partial(make_reader, pairs=texts, batch_size=128)
-    batch = next(open_on_actors(actors[:1])(make, World()).batches(0))
+    reading = read_from(texts, batch_size=128)
+    batch = next(open_on_actors(actors[:1])(reading, World()).batches(0))
     assert batch.a.nbytes > 1 << 16
     assert not batch.a.flags.writeable  # It lies in the object store.
 
@@ -184,13 +164,13 @@ def test_a_single_part_is_not_copied(actors, texts):
 class NotingReader(PairReader):
     """Notes each stretch that it gives in a file."""
 
-    noted: Path
+    reading: "NotingReading"
 
     def chunks(self, epoch, start_step, steps_at_once):
         def note(stretches):
             with closing(stretches):
                 for stretch in stretches:
-                    with Path(self.noted).open("a") as file:
+                    with Path(self.reading.noted).open("a") as file:
                         file.write("x")
                     yield stretch
 
@@ -198,18 +178,19 @@ class NotingReader(PairReader):
         return PrefetchIterator(lambda: note(stretches), depth=1)
 
 
-def make_noting(world, *, noted, **options):
-    reader = make_reader(world, **options)
-    reader.__class__ = NotingReader
-    reader.noted = noted
-    return reader
+@dataclass(frozen=True, kw_only=True)
+class NotingReading(PairReading):
+    noted: str
+
+    def open(self, world):
+        return NotingReader(self, world)
 
 
 def test_actors_wait_for_a_trainer_that_takes_nothing(actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[100] * 20])
     noted = tmp_path / "noted"
-    make = partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4)
-    reader = on_actors(actors[:1], make, World())
+    reading = read_from(pairs, kind=NotingReading, noted=str(noted), batch_size=4)
+    reader = on_actors(actors[:1], reading, World())
     with reader.batches(0) as batches:
         num_given = 0
         for num_taken in (1, 30):
@@ -222,13 +203,6 @@ def test_actors_wait_for_a_trainer_that_takes_nothing(actors, tmp_path):
     assert reader.steps_per_epoch == 500
 
 
-def test_the_time_spent_waiting_is_counted(actors, texts):
-    reader = on_actors(actors[:1], partial(make_reader, pairs=texts), World())
-    assert reader.wait_seconds == 0
-    list(reader.batches(0))
-    assert reader.wait_seconds > 0
-
-
 def spoil(pairs):
     """Makes two rows of the dataset's first row group bad."""
     file = Path(pairs) / "part-00000.parquet"
@@ -239,56 +213,30 @@ def spoil(pairs):
 
 
 @pytest.mark.parametrize("num_actors", [1, 3])
-def test_bad_rows_are_skipped_and_counted(actors, tmp_path, num_actors):
-    pairs = write_dataset(tmp_path, [[40], [60]])
-    spoil(pairs)
-    make = partial(make_reader, pairs=pairs, batch_size=8, on_bad_row="skip")
-    reader, own = on_actors(actors[:num_actors], make, World()), make(World())
-    for epoch in range(2):
-        assert_same(reader.batches(epoch), own.batches(epoch))
-        assert reader.num_bad_rows == own.num_bad_rows == 2 * (epoch + 1)
-    assert reader.problems == own.problems
-    assert "part-00000.parquet, row group 0, row 3" in reader.problems[0]
-
-
-@pytest.mark.parametrize("num_actors", [1, 3])
-def test_cut_texts_are_counted(actors, tmp_path, num_actors):
-    pairs = tmp_path / "pairs"
-    pairs.mkdir()
-    texts = ["a" * 300 if row % 10 == 0 else "b" for row in range(50)]
-    pq.write_table(with_column(text_table(50), "a", texts, "string"), pairs / "1.parquet")
-    make = partial(make_reader, pairs=str(pairs), batch_size=2)
-    reader = on_actors(actors[:num_actors], make, World())
-    for epoch in range(2):
-        list(reader.batches(epoch))
-        assert reader.num_cut_texts == 5 * (epoch + 1)
-
-
-@pytest.mark.parametrize("num_actors", [1, 3])
 def test_what_reading_fails_with_is_the_trainers_error(actors, tmp_path, num_actors):
     pairs = write_dataset(tmp_path, [[40], [60]])
     spoil(pairs)
-    make = partial(make_reader, pairs=pairs, batch_size=8)
-    reader, own = on_actors(actors[:num_actors], make, World()), make(World())
+    reading = read_from(pairs, batch_size=8)
+    reader, own = on_actors(actors[:num_actors], reading, World()), reading.open(World())
     with pytest.raises(ValueError, match="row group 0, row 3") as wanted:
         list(own.batches(0))
     with pytest.raises(ValueError, match="row group 0, row 3") as raised:
         list(reader.batches(0))
     assert type(raised.value) is UserError
     assert str(raised.value) == str(wanted.value)
-    assert reader.error is raised.value
+    assert reader.stats.error is raised.value
 
 
-def fail_to_make(world, *, pairs):
-    """Fails on the actors alone."""
-    if ray.get_runtime_context().get_actor_id():
-        raise ValueError("It cannot be made here.")
-    return make_reader(world, pairs=pairs)
+class UnopenedReading(PairReading):
+    """Fails when it is opened, which the trainer does not do."""
+
+    def open(self, world):
+        raise ValueError("It cannot be opened here.")
 
 
 def test_an_error_of_the_actor_itself_is_plain_too(actors, texts):
-    reader = on_actors(actors, partial(fail_to_make, pairs=texts), World())
-    with pytest.raises(ValueError, match="cannot be made here") as raised:
+    reader = on_actors(actors, read_from(texts, kind=UnopenedReading), World())
+    with pytest.raises(ValueError, match="cannot be opened here") as raised:
         list(reader.batches(0))
     assert type(raised.value) is ValueError
 
@@ -296,9 +244,9 @@ def test_an_error_of_the_actor_itself_is_plain_too(actors, texts):
 @pytest.mark.parametrize("num_trainers", [1, 2])
 def test_an_actor_killed_in_mid_epoch_leaves_the_order_as_it_is(own_actors, tmp_path, num_trainers):
     pairs = write_dataset(tmp_path, [[50] * 20])
-    make = partial(make_reader, pairs=pairs, batch_size=4)
+    reading = read_from(pairs, batch_size=4)
     worlds = [World(rank=rank, size=num_trainers) for rank in range(num_trainers)]
-    readers = [on_actors(own_actors, make, world) for world in worlds]
+    readers = [on_actors(own_actors, reading, world) for world in worlds]
     iterators = [reader.batches(0) for reader in readers]
     read = [[next(batches) for _ in range(20)] for batches in iterators]
     victim = process_of(own_actors[0])
@@ -307,62 +255,63 @@ def test_an_actor_killed_in_mid_epoch_leaves_the_order_as_it_is(own_actors, tmp_
         so_far.extend(batches)
     assert process_of(own_actors[0]) != victim
     for so_far, world in zip(read, worlds, strict=True):
-        assert_same(so_far, make(world).batches(0))
+        assert_same(so_far, reading.open(world).batches(0))
 
 
 def test_bad_rows_are_counted_once_though_an_actor_is_killed(own_actors, tmp_path):
     pairs = write_dataset(tmp_path, [[300], [300]])
     spoil(pairs)
-    make = partial(make_reader, pairs=pairs, batch_size=4, on_bad_row="skip")
-    reader = on_actors(own_actors[:1], make, World())
+    reading = read_from(pairs, batch_size=4, on_bad_row="skip")
+    reader = on_actors(own_actors[:1], reading, World())
     with reader.batches(0) as batches:
         for number, _ in enumerate(batches):
             if number % 50 == 10:
                 os.kill(process_of(own_actors[0]), signal.SIGKILL)
-    assert reader.num_bad_rows == 2
-    assert len(reader.problems) == 1
+    assert reader.stats.num_bad_rows == 2
+    assert len(reader.stats.problems) == 1
 
 
 class FatalReader(PairReader):
     """Ends its process when it comes to one row group, as want of memory does; notes each time."""
 
+    reading: "FatalReading"
+
+    def load_row_group(self, group):
+        if group == self.reading.fatal_group:
+            with Path(self.reading.noted).open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load_row_group(group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FatalReading(PairReading):
     fatal_group: int
     noted: str
 
-    def _load(self, group):
-        if group == self.fatal_group:
-            with Path(self.noted).open("a") as file:
-                file.write("x")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super()._load(group)
-
-
-def make_fatal(world, *, fatal_group, noted, **options):
-    reader = make_reader(world, **options)
-    reader.__class__ = FatalReader
-    reader.fatal_group, reader.noted = fatal_group, noted
-    return reader
+    def open(self, world):
+        return FatalReader(self, world)
 
 
 def test_a_row_group_that_ends_each_process_is_named(own_actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[50] * 10, [50] * 10])
     noted = tmp_path / "noted"
-    make = partial(make_fatal, fatal_group=13, noted=str(noted), pairs=pairs, batch_size=4)
+    reading = read_from(pairs, kind=FatalReading, fatal_group=13, noted=str(noted), batch_size=4)
     begin = time.monotonic()
     with pytest.raises(UserError, match=r"part-00001.parquet, row group 3, with 50 rows") as told:
-        list(on_actors(own_actors[:1], make, World()).batches(0))
+        list(on_actors(own_actors[:1], reading, World()).batches(0))
     assert time.monotonic() - begin < 60
     assert f"has ended a process {noted.stat().st_size} times" in str(told.value)
     # A trainer that has the actor in common with it goes on.
-    harmless = partial(make_reader, pairs=pairs, batch_size=4)
+    harmless = read_from(pairs, batch_size=4)
     reader = on_actors(own_actors[:1], harmless, World())
-    assert_same(reader.batches(0), harmless(World()).batches(0))
+    assert_same(reader.batches(0), harmless.open(World()).batches(0))
 
 
 def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path):
     pairs = write_dataset(tmp_path, [[50] * 20])
     actors = start_shard_actors(1, cpus=8)
-    reader = on_actors(actors, partial(make_reader, pairs=pairs, batch_size=4), World())
+    reader = on_actors(actors, read_from(pairs, batch_size=4), World())
     with reader.batches(0) as batches:
         next(batches)
         # Another actor waits for a CPU, and takes it when this one dies.
@@ -377,7 +326,7 @@ def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path
 
 def test_an_actor_that_was_ended_for_good_is_an_error(own_actors, tmp_path):
     pairs = write_dataset(tmp_path, [[50] * 20])
-    reader = on_actors(own_actors, partial(make_reader, pairs=pairs, batch_size=4), World())
+    reader = on_actors(own_actors, read_from(pairs, batch_size=4), World())
     with reader.batches(0) as batches:
         next(batches)
         ray.kill(own_actors[1])
@@ -388,8 +337,8 @@ def test_an_actor_that_was_ended_for_good_is_an_error(own_actors, tmp_path):
 def test_an_iterator_closed_early_has_read_no_more_than_was_under_way(actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[100] * 20])
     noted = tmp_path / "noted"
-    make = partial(make_noting, noted=str(noted), pairs=pairs, batch_size=4)
-    reader = on_actors(actors[:1], make, World())
+    reading = read_from(pairs, kind=NotingReading, noted=str(noted), batch_size=4)
+    reader = on_actors(actors[:1], reading, World())
     for _ in range(5):
         with reader.batches(0) as batches:
             next(batches)

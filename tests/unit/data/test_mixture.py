@@ -115,7 +115,7 @@ def test_every_planned_row_is_read_in_any_part_of_any_pass(
     for rank in range(size):
         reader = open_reader(mixture, rank=rank, size=size, shuffle=shuffle, **options)
         read = [batch.rows.tolist() for batch in reader.batches(epoch)]
-        planned = reader.plan(epoch).iter_steps(rank=rank, size=size)
+        planned = reader.reading.plan(epoch).iter_steps(rank=rank, size=size)
         assert read == [step.rows.tolist() or [-1] for step in planned]
 
 

@@ -44,7 +44,7 @@ def test_a_dataset_in_a_bucket_is_read_like_a_folder(uri):
         world=World(rank=1, size=2),
     )
     rows = np.concatenate([batch.rows for batch in reader.batches(0)])
-    planned = [step.rows for step in reader.plan(0).iter_steps(rank=1, size=2)]
+    planned = [step.rows for step in reader.reading.plan(0).iter_steps(rank=1, size=2)]
     assert rows[rows >= 0].tolist() == np.concatenate(planned).tolist()
 
 

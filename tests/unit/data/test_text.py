@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sharedlayers_dist.data import encode_text
-from sharedlayers_dist.data.text import count_characters, encode_and_count_cut
+from sharedlayers_dist.data.text import count_characters, encode_and_count_truncated
 
 ALPHABET = "eao \0\u0301é한\ud7ff\ue000\uffff😀\U0010ffff"
 characters = st.one_of(st.sampled_from(ALPHABET), st.characters(exclude_categories=["Cs"]))
@@ -62,9 +62,11 @@ def test_more_rows_than_are_done_at_once():
 
 
 def test_of_a_long_text_the_last_characters_are_kept_and_it_is_counted():
-    ids, num_cut = encode_and_count_cut(pa.array(["abc", "cab😀", "x" * 279, ""]), "abc😀", 3)
+    ids, num_truncated = encode_and_count_truncated(
+        pa.array(["abc", "cab😀", "x" * 279, ""]), "abc😀", 3
+    )
     assert ids.tolist() == [[1, 2, 3], [1, 2, 4], [0, 0, 0], [0, 0, 0]]
-    assert num_cut == 2
+    assert num_truncated == 2
 
 
 def test_a_row_has_280_ids_by_default():

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist.data import Batch, encode_text, index_dataset
+from sharedlayers_dist.data import encode_text, index_dataset
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.world import World
 from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
@@ -74,44 +74,6 @@ def test_the_dataset_says_how_many_rows_stay_together_unless_the_reader_does(tmp
     assert np.array_equal(read(index, shuffle=False), np.arange(200))
 
 
-def test_a_batch_has_the_shapes_and_types_that_models_take(uneven):
-    batch = next(open_reader(uneven).batches(0))
-    assert [(x.shape, x.dtype.name) for x in batch] == [
-        ((10, 280), "uint16"),
-        ((10, 280), "uint16"),
-        ((10, 1), "float32"),
-        ((10,), "float32"),
-        ((10,), "int64"),
-    ]
-    assert isinstance(batch, Batch)
-
-
-def test_images_are_read_as_they_are(tmp_path):
-    index = index_dataset(write_dataset(tmp_path, [[3, 5], [4]], image_table))
-    rows = []
-    for batch in open_reader(index, alphabet="", batch_size=5, num_streams=3).batches(0):
-        assert batch.a.dtype == np.uint8
-        assert batch.a.shape == (len(batch.rows), 3, 2, 1)
-        assert (batch.a == batch.rows[:, None, None, None]).all()
-        assert (batch.b == batch.rows[:, None, None, None] + 1).all()
-        rows += batch.rows.tolist()
-    assert sorted(rows) == list(range(12))
-
-
-@pytest.mark.parametrize("make", [text_table, image_table])
-def test_a_rank_without_rows_gets_one_padding_row(tmp_path, make):
-    index = index_dataset(write_dataset(tmp_path, [[2]], make))
-    batches = [list(open_reader(index, rank=r, size=4).batches(0)) for r in range(4)]
-    assert [len(of_rank) for of_rank in batches] == [1] * 4
-    assert sorted(b[0].rows.tolist() for b in batches) == [[-1], [-1], [0], [1]]
-    for (batch,) in batches:
-        assert len(batch.a) == len(batch.b) == len(batch.label) == len(batch.weight) == 1
-        if batch.rows[0] == -1:
-            assert (batch.label.tolist(), batch.weight.tolist()) == ([[-1]], [0])
-            assert not batch.a.any()
-            assert not batch.b.any()
-
-
 def test_without_shuffling_one_stream_gives_the_dataset_in_its_own_order(uneven):
     reader = open_reader(uneven, shuffle=False, num_streams=1)
     rows = np.concatenate([batch.rows for batch in reader.batches(0)])
@@ -122,14 +84,7 @@ def test_steps_and_pairs_of_steps_are_known_beforehand(uneven):
     reader = open_reader(uneven)
     lengths = [len(batch.rows) for batch in reader.batches(0)]
     assert len(lengths) == reader.steps_per_epoch == 8
-    assert lengths == [reader.pairs_of_step(step) for step in range(8)]
-
-
-@pytest.mark.parametrize("start", [0, 1, 5, 8])
-def test_a_start_in_mid_epoch_gives_what_skipping_gives(uneven, start):
-    reader = open_reader(uneven, rank=1, size=2)
-    whole = [batch.rows.tolist() for batch in reader.batches(1)]
-    assert [batch.rows.tolist() for batch in reader.batches(1, start)] == whole[start:]
+    assert lengths == [reader.reading.pairs_of_step(step) for step in range(8)]
 
 
 def test_a_start_in_mid_epoch_reads_nothing_of_the_steps_before(tmp_path):
@@ -161,14 +116,6 @@ def test_booleans_and_categories_of_other_programs_are_read(tmp_path):
     order = np.argsort(batch.rows)
     assert batch.label[order, 0].tolist() == [1, 0, 1]
     assert batch.a[order, -2:].tolist() == [[11, 12], [12, 11], [11, 12]]
-
-
-def test_texts_that_lose_their_beginning_are_counted(tmp_path):
-    table = with_column(text_table(3), "a", ["x" * 281, "y" * 280, "z" * 500])
-    pq.write_table(table, tmp_path / "1.parquet")
-    reader = open_reader(index_dataset(str(tmp_path)))
-    list(reader.batches(0))
-    assert reader.num_cut_texts == 2
 
 
 def not_utf8(*encoded):
@@ -214,7 +161,7 @@ def test_a_bad_row_is_an_error_that_says_where_it_lies(bad):
         list(reader.batches(0))
     assert str(refused.value).startswith(f"{index.files[1].path}, row group 1, row 1: {message}")
     assert "\n" not in str(refused.value)
-    assert reader.error is refused.value
+    assert reader.stats.error is refused.value
     assert count_threads() == 0
 
 
@@ -226,13 +173,18 @@ def test_bad_rows_that_are_skipped_become_padding_in_their_place(bad):
     rows = np.concatenate([batch.rows for batch in batches])
     label = np.concatenate([batch.label[:, 0] for batch in batches])
     weight = np.concatenate([batch.weight for batch in batches])
-    assert rows.tolist() == np.concatenate([s.rows for s in reader.plan(0).iter_steps()]).tolist()
+    assert (
+        rows.tolist()
+        == np.concatenate([s.rows for s in reader.reading.plan(0).iter_steps()]).tolist()
+    )
     assert sorted(rows[label < 0].tolist()) == [9, 10][:num_bad]
     assert (weight[label < 0] == 0).all()
     assert (weight[label >= 0] == 1).all()
-    assert reader.num_bad_rows == num_bad
-    assert len(reader.problems) == 1
-    assert reader.problems[0].startswith(f"{index.files[1].path}, row group 1, row 1: {message}")
+    assert reader.stats.num_bad_rows == num_bad
+    assert len(reader.stats.problems) == 1
+    assert reader.stats.problems[0].startswith(
+        f"{index.files[1].path}, row group 1, row 1: {message}"
+    )
 
 
 @pytest.mark.parametrize("make", [text_table, image_table])
@@ -284,8 +236,10 @@ def test_the_rows_of_a_corrupt_row_group_are_skipped_and_counted(corrupt):
     label = np.concatenate([batch.label[:, 0] for batch in batches])
     rows = np.concatenate([batch.rows for batch in batches])
     assert sorted(rows[label < 0].tolist()) == list(range(20, 50))
-    assert reader.num_bad_rows == 30
-    assert reader.problems[0].startswith(f"{corrupt.files[1].path}, row group 0: it cannot be read")
+    assert reader.stats.num_bad_rows == 30
+    assert reader.stats.problems[0].startswith(
+        f"{corrupt.files[1].path}, row group 0: it cannot be read"
+    )
 
 
 def test_a_file_that_has_gone_is_an_error_even_where_bad_rows_are_skipped(tmp_path):
@@ -300,29 +254,6 @@ def test_a_file_that_has_changed_since_it_was_indexed_is_an_error(tmp_path):
     write_dataset(tmp_path, [[4]])
     with pytest.raises(ValueError, match="it has 4 rows, and had 5 when indexed"):
         list(open_reader(index).batches(0))
-
-
-@pytest.mark.parametrize("take", [0, 1, 3])
-def test_threads_end_when_the_iterator_is_dropped(uneven, take):
-    batches = open_reader(uneven).batches(0)
-    for _ in range(take):
-        next(batches)
-    assert count_threads() > 0
-    del batches
-    assert count_threads() == 0
-
-
-def test_several_iterators_do_not_disturb_each_other(uneven):
-    reader = open_reader(uneven)
-    pairs = list(zip(reader.batches(0), reader.batches(0), reader.batches(1), strict=True))
-    assert all(x.rows.tolist() == y.rows.tolist() for x, y, _ in pairs)
-    assert any(x.rows.tolist() != z.rows.tolist() for x, _, z in pairs)
-
-
-def test_waiting_is_accounted(uneven):
-    reader = open_reader(uneven)
-    list(reader.batches(0))
-    assert reader.wait_seconds > 0
 
 
 @pytest.mark.parametrize(("size", "num_streams"), [(1, 4), (2, 4), (1, 24)])
@@ -362,11 +293,6 @@ def test_options_out_of_their_range_are_refused_at_once(uneven, option):
         open_reader(uneven, **option)
 
 
-def test_a_start_outside_the_epoch_is_refused_at_once(uneven):
-    with pytest.raises(ValueError, match="start_step=9"):
-        open_reader(uneven).batches(0, 9)
-
-
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
@@ -386,7 +312,7 @@ def test_labels_that_nobody_requires_may_be_missing(tmp_path, label, expected):
     (batch,) = reader.batches(0)
     assert np.array_equal(batch.label[:, 0], expected, equal_nan=True)
     assert batch.weight.tolist() == [1, 1, 1]
-    assert reader.num_bad_rows == 0
+    assert reader.stats.num_bad_rows == 0
 
 
 HANGING = """

@@ -112,7 +112,7 @@ def test_rows_that_were_skipped_never_reach_keras(tmp_path):
     ]
     assert [weight.numpy().tolist() for _, _, weight in batches] == [[1] * 7, [0], [1] * 7, [0]]
     assert batches[1][0]["a"].shape == (1, 280)
-    assert reader.num_bad_rows == len(bad)
+    assert reader.stats.num_bad_rows == len(bad)
 
 
 def test_a_graph_is_traced_once_for_batches_of_any_length(tmp_path):
@@ -164,5 +164,7 @@ def test_the_readers_own_error_can_be_had_beside_tensorflows(tmp_path):
     reader = open_reader(tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError, match="its label is 2"):
         next(iter(as_tf_dataset(reader, lambda: (0, 0))))
-    assert str(reader.error).startswith(f"{tmp_path}/1.parquet, row group 0, row 0: its label is 2")
+    assert str(reader.stats.error).startswith(
+        f"{tmp_path}/1.parquet, row group 0, row 0: its label is 2"
+    )
     assert count_threads() == 0
