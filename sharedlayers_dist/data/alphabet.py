@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
 from sharedlayers_dist.data.files import open_to_go_through
-from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.schema import ALPHABET_SIZE
 from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters, is_utf8
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.bounded_reads import ReadPool, wait_for_read
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
 _ROWS_AT_ONCE = 65_536
@@ -36,20 +39,33 @@ def make_alphabet(texts: Iterable[pa.Array | pa.ChunkedArray], size: int = ALPHA
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     for array in texts:
         counts += count_characters(array)
+    return _choose_most_frequent(counts, size)
+
+
+def _choose_most_frequent(counts: NDArray[np.int64], size: int) -> str:
     used = np.flatnonzero(counts)
     by_frequency = used[np.argsort(-counts[used], kind="stable")]
     return "".join(map(chr, by_frequency[:size].tolist()))
 
 
-def resolve_alphabet(index: DatasetIndex | DatasetMixture) -> str:
+def resolve_alphabet(
+    index: DatasetIndex | DatasetMixture, *, on_bad_row: OnBadRow = "error"
+) -> str:
     """The alphabet stored with a text dataset, or else the one its columns `a` and `b` make.
 
     Of a mixture it is that of the first dataset; where that has none stored, all are counted.
 
     Without a stored one the whole dataset is read: call it on one rank, and tell the others.
 
+    Args:
+        index: The dataset, or several.
+        on_bad_row: `skip` leaves out a row group that is corrupt, which the reader then names and
+            counts. Other bad rows have no part in the alphabet either way.
+
     Raises:
-        UserError: for images, or a file that cannot be read.
+        UserError: for images, or a row group that is corrupt and not skipped.
+        StorageError: where the storage fails.
+        ReadTimeoutError: for rows that do not come.
     """
     if index.kind != "text":
         raise UserError(
@@ -58,20 +74,47 @@ def resolve_alphabet(index: DatasetIndex | DatasetMixture) -> str:
         )
     if index.metadata is not None and index.metadata.alphabet is not None:
         return index.metadata.alphabet
-    return make_alphabet(chain.from_iterable(map(_iter_texts, index.parts)))
+    counts = np.zeros(NUM_CODE_POINTS, np.int64)
+    with ReadPool(1, name="sharedlayers-alphabet") as pool:
+        for part in index.parts:
+            filesystem, _ = open_filesystem(part.uri)
+            for file in part.files:
+                with NotedFile(filesystem, file.path) as source:
+                    for of_group in _count_row_groups(source, file, pool, on_bad_row=on_bad_row):
+                        counts += of_group
+    return _choose_most_frequent(counts, ALPHABET_SIZE)
 
 
-def _iter_texts(index: DatasetIndex) -> Iterable[pa.Array]:
-    filesystem, _ = open_filesystem(index.uri)
-    for file in index.files:
-        if not any(file.row_counts):
-            continue
+def _count_row_groups(
+    source: NotedFile, file: IndexedFile, pool: ReadPool, *, on_bad_row: OnBadRow
+) -> Iterator[NDArray[np.int64]]:
+    """How often each code point occurs in each row group that is whole, shape `(0x110000,)`."""
+    parquet: pq.ParquetFile | None = None
+    for row_group in np.flatnonzero(file.row_counts).tolist():
+        place = f"{file.path}, row group {row_group}"
         try:
-            with open_to_go_through(filesystem, file.path) as parquet:
-                for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=["a", "b"]):
-                    for column in batch.columns:
-                        texts = column.cast(pa.large_string())
-                        # Others are bad rows, which the reader names or skips.
-                        yield texts.filter(pa.array(is_utf8(texts)))
+            if parquet is None:
+                parquet = wait_for_read(pool.submit(open_to_go_through, source), what=file.path)
+            counts = np.zeros(NUM_CODE_POINTS, np.int64)
+            for texts in _iter_texts(parquet, row_group, pool, place):
+                counts += count_characters(texts)
         except (pa.ArrowException, OSError) as e:
-            raise UserError(f"{file.path} cannot be read: {one_line(e)}") from e
+            reason = reason_of_damage(e, source, place)
+            if on_bad_row == "error":
+                raise UserError(
+                    f"{place}: it cannot be read: {reason}. Write the file anew, or leave out what "
+                    "is damaged with --on-bad-row skip."
+                ) from e
+            continue
+        yield counts
+
+
+def _iter_texts(
+    parquet: pq.ParquetFile, row_group: int, pool: ReadPool, place: str
+) -> Iterator[pa.Array]:
+    batches = parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[row_group], columns=["a", "b"])
+    while batch := wait_for_read(pool.submit(next, batches, None), what=place):
+        for column in batch.columns:
+            texts = column.cast(pa.large_string())
+            # Others are bad rows, which the reader names or skips.
+            yield texts.filter(pa.array(is_utf8(texts)))

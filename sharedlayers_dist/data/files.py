@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.data.damage import NotedFile
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
 PARQUET = (".parquet", ".parq", ".pq")
@@ -57,10 +59,13 @@ def find_files(
 
     Raises:
         UserError: where there is nothing, or nothing with such an ending; for a link that leads
-            nowhere, a folder that cannot be listed, and a name of data that is no file.
+            nowhere, a folder that may not be listed, and a name of data that is no file.
+        StorageError: where the storage fails.
     """
     filesystem, base = open_filesystem(uri)
     shown = hide_secrets(uri)
+    if not base:
+        raise UserError(f"The {what} {shown} cannot be listed: it names nothing in its store.")
     try:
         info = filesystem.get_file_info(base)
         if info.type == fs.FileType.File:
@@ -72,9 +77,7 @@ def find_files(
         else:
             every = list(_list_store(filesystem, base))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"The {what} {shown} cannot be listed: {hide_secrets(one_line(error))}"
-        ) from error
+        raise storage_error(error, f"The {what} {shown} cannot be listed") from error
     # That text may be compressed need not be said each time.
     wanted = ", ".join(f"*{ending}" for ending in endings if ending.count(".") == 1)
     found, left_out = _choose(every, endings, wanted)
@@ -168,17 +171,6 @@ def is_marker(name: str) -> bool:
     return name[:1] in (".", "_")
 
 
-def can_be_read(filesystem: fs.FileSystem, path: str) -> bool:
-    """Whether a file's bytes can be had: then what failed is their meaning."""
-    try:
-        with filesystem.open_input_stream(path, compression=None) as stream:
-            while stream.read(1 << 22):
-                pass
-    except OSError:
-        return False
-    return True
-
-
 def check_column(path: str, column: str, columns: Sequence[str], *, source: str = "") -> None:
     """Raises UserError unless just one of a file's `columns` has the name `column`.
 
@@ -245,9 +237,9 @@ def warn_of_columns_in_folders(
         )
 
 
-def open_to_go_through(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile:
+def open_to_go_through(file: NotedFile) -> pq.ParquetFile:
     """Opens a Parquet file for `iter_batches` in bounded memory, however large its row groups.
 
     By default pyarrow fetches all that is asked for at once, and keeps it to the end.
     """
-    return pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False, buffer_size=_BYTES_AHEAD)
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BYTES_AHEAD)

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
 from sharedlayers_dist.data.files import FoundFile, suggest_column
 from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
 
 
 class Footer(NamedTuple):
@@ -31,20 +32,23 @@ def read_footer(filesystem: fs.FileSystem, file: FoundFile) -> Footer:
     """Reads a file's footer.
 
     Raises:
-        UserError: for a file that is no whole Parquet file.
+        UserError: for a file that is no whole Parquet file, is gone or may not be read.
+        StorageError: where the storage fails.
     """
-    try:
-        with filesystem.open_input_file(file.path) as source:
+    with NotedFile(filesystem, file.path) as source:
+        try:
             metadata = pq.read_metadata(source)
-        row_counts = tuple(
-            metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
-        )
-        schema = metadata.schema.to_arrow_schema()
-        return Footer(row_counts, schema, read_metadata(schema))
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise UserError(
-            f"{file.path} cannot be read as Parquet ({file.size} bytes): {one_line(e)}"
-        ) from e
+            row_counts = tuple(
+                metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
+            )
+            schema = metadata.schema.to_arrow_schema()
+            return Footer(row_counts, schema, read_metadata(schema))
+        except (pa.ArrowException, OSError, ValueError) as e:
+            reason = reason_of_damage(e, source, file.path)
+            raise UserError(
+                f"{file.path} cannot be read as Parquet ({file.size} bytes): {reason}. Write it "
+                "anew."
+            ) from e
 
 
 def check_columns(name: str, footer: Footer, *, requires_label: bool) -> None:

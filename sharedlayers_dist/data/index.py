@@ -168,6 +168,8 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     Raises:
         UserError: in one line that names the file: a missing or empty dataset, a file that is no
             whole Parquet file, a missing column, a column of the wrong type, files that differ.
+        StorageError: where the storage fails.
+        ReadTimeoutError: for a footer that does not come.
 
     Example:
         >>> import os

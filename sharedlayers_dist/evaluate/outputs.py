@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import local_path
 
 
@@ -21,9 +22,7 @@ def output_path(output: str) -> Path:
     try:
         path.exists()
     except OSError as error:
-        raise UserError(
-            f"The output must be a name that can be given. Received: {one_line(error)}"
-        ) from error
+        raise storage_error(error, "The output must be a name that can be given") from error
     return path
 
 

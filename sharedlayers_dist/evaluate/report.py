@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from sharedlayers_dist.data import index_dataset
-from sharedlayers_dist.data.reading.row_groups import OnBadRow
+from sharedlayers_dist.data.damage import OnBadRow
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.figures import PairFigures, measure
 from sharedlayers_dist.evaluate.outputs import output_path, require_folder

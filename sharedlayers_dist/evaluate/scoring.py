@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import DatasetIndex, OrderOptions, PairReading, index_dataset
-from sharedlayers_dist.data.reading.row_groups import OnBadRow
+from sharedlayers_dist.data.damage import OnBadRow
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.outputs import output_path, require_folder
 from sharedlayers_dist.evaluate.trained_run import TrainedRun

@@ -71,13 +71,13 @@ def _parse_part(part: str) -> tuple[str, float]:
         ) from None
 
 
-def alphabet_of(source: Source) -> str:
+def alphabet_of(source: Source, config: TrainConfig) -> str:
     """The characters of a text source, the most frequent first; empty for images."""
     if source.kind != "text":
         return ""
     if isinstance(source, GroupedItems):
         return make_alphabet([pa.chunked_array([source.items])])
-    return resolve_alphabet(source)
+    return resolve_alphabet(source, on_bad_row=config.on_bad_row)
 
 
 def describe_source(source: Source, config: TrainConfig) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import is_refusal
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.storage.run_lock import RunLock, lock_run, require_unlocked
 from sharedlayers_dist.training.checkpoints import files as checkpoint_files
@@ -113,8 +114,8 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            if not isinstance(self.files, LocalFolder):
-                raise  # A store may answer later.
+            if not is_refusal(error):
+                raise
             raise UserError(
                 "The output must be a folder that can be made and written to. Received: "
                 f"output={str(self)!r} ({error})."

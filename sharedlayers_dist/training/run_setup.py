@@ -70,7 +70,7 @@ def prepare_run(
         _require_kind(validation, config)
     facts = {
         "kind": training.kind,
-        "alphabet": alphabet_of(training),
+        "alphabet": alphabet_of(training, config),
         "fingerprint": training.fingerprint,
         "validation_fingerprint": validation.fingerprint if validation else "",
         "keras_settings": read_keras_settings(),

@@ -24,7 +24,8 @@ from sharedlayers_dist.data.inspection.rows import (
     read_set,
 )
 from sharedlayers_dist.data.schema import SET_NAMES
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem, subfolder
 
 _MAX_ROWS = 200_000
@@ -95,7 +96,8 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
     """Names and URIs of the sets: a dataset's folders train, validation, test, or itself.
 
     Raises:
-        UserError: when two would have the same name, or a filesystem cannot be reached.
+        UserError: when two would have the same name, or a filesystem refuses to be read.
+        StorageError: when a filesystem cannot be reached.
     """
     found: list[tuple[str, str]] = []
     for uri in datasets:
@@ -107,8 +109,8 @@ def find_sets(datasets: tuple[str, ...]) -> dict[str, str]:
         try:
             infos = filesystem.get_file_info([f"{path}/{name}" for name in SET_NAMES])
         except (pa.ArrowException, OSError) as error:
-            raise UserError(
-                f"The dataset {hide_secrets(uri)} cannot be reached: {one_line(error)}"
+            raise storage_error(
+                error, f"The dataset {hide_secrets(uri)} cannot be reached"
             ) from error
         inside = [info.base_name for info in infos if info.type == fs.FileType.Directory]
         if inside:

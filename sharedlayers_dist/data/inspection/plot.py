@@ -12,6 +12,7 @@ from sharedlayers_dist.data.inspection.figures import InspectedSet, by_row_group
 from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import local_path
 
 _STEP = 10
@@ -67,8 +68,8 @@ def plot_sets(sets: Mapping[str, InspectedSet], path: str) -> None:
     try:
         figure.savefig(local_path(path, name="plot"))
     except OSError as error:
-        raise UserError(
-            f"The picture cannot be written. Received: plot={path!r}. {error}"
+        raise storage_error(
+            error, f"The picture cannot be written. Received: plot={path!r}"
         ) from error
 
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data.content_keys import content_keys
+from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters
-from sharedlayers_dist.errors import one_line
 from sharedlayers_dist.storage.uri import open_filesystem
 
 UNKNOWN_GROUP = -1
@@ -111,12 +111,9 @@ def read_set(
         good = np.flatnonzero(loaded.label >= 0)
         if not len(good):
             continue
-        try:
-            group = _read_groups(index, row_group, groups)[good]
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            file, number = index.file_of_group(row_group)
-            group_problems.append(f"{file.path}, row group {number}: {one_line(error)}")
-            group = np.full((len(good), 2), UNKNOWN_GROUP, np.int32)
+        group, problem = _read_groups(index, row_group, groups)
+        group = group[good]
+        group_problems += [problem] if problem else []
         sides = [_take(side, good) for side in (loaded.a, loaded.b)]
         if index.kind == "text":
             for side in sides:
@@ -187,12 +184,20 @@ def _take(items: pa.Array | np.ndarray, good: np.ndarray) -> pa.Array | np.ndarr
     return items.take(pa.array(good)) if isinstance(items, pa.Array) else items[good]
 
 
-def _read_groups(index: DatasetIndex, row_group: int, groups: GroupNumbers) -> np.ndarray:
-    """Numbers int32 (rows, 2) of both sides' groups."""
+def _read_groups(
+    index: DatasetIndex, row_group: int, groups: GroupNumbers
+) -> tuple[np.ndarray, str]:
+    """Numbers int32 (rows, 2) of both sides' groups; and why they are unknown, if they are."""
+    unknown = np.full((int(index.row_counts[row_group]), 2), UNKNOWN_GROUP, np.int32)
     if not index.has_groups:
-        return np.full((int(index.row_counts[row_group]), 2), UNKNOWN_GROUP, np.int32)
+        return unknown, ""
     file, number = index.file_of_group(row_group)
     filesystem, _ = open_filesystem(index.uri)
-    with pq.ParquetFile(file.path, filesystem=filesystem) as parquet:
-        table = parquet.read_row_group(number, ["group_a", "group_b"])
-    return np.stack([groups.number(table[name]) for name in ("group_a", "group_b")], axis=1)
+    with NotedFile(filesystem, file.path) as source:
+        try:
+            table = pq.ParquetFile(source).read_row_group(number, ["group_a", "group_b"])
+            sides = [groups.number(table[name]) for name in ("group_a", "group_b")]
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            place = index.place_of_group(row_group)
+            return unknown, f"{place}: {reason_of_damage(error, source, place)}"
+    return np.stack(sides, axis=1), ""

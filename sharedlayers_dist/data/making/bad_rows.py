@@ -6,8 +6,8 @@ import warnings
 
 from pyarrow import fs
 
-from sharedlayers_dist.data.files import can_be_read
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
+from sharedlayers_dist.errors import UserError
 
 
 class BadRows:
@@ -39,19 +39,23 @@ class BadRows:
             )
         self.count += 1
 
-    def reject_part(self, error: Exception, place: str, num_rows: int | None = None) -> None:
+    def reject_part(
+        self, error: Exception, file: NotedFile, place: str, num_rows: int | None = None
+    ) -> None:
         """Counts a part of the file that is damaged, as one row where nobody knows its rows.
 
         Raises:
-            UserError: unless bad rows are skipped, and where the bytes cannot be had, which is no
-                damage; names the file and the place.
+            UserError: unless bad rows are skipped, and for a file that is gone or may not be read;
+                names the file and the place.
+            StorageError: where the storage fails; names the same.
         """
-        reason = one_line(error).rstrip(".")
-        if not self._skip or not can_be_read(self.filesystem, self.path):
+        where = f"{self.path}, {place}"
+        reason = reason_of_damage(error, file, where)
+        if not self._skip:
             raise UserError(
-                f"{self.path}, {place}: it cannot be read: {reason}. Is the file complete? Write "
-                "it anew, or leave out what is damaged with --on-bad-row skip."
+                f"{where}: it cannot be read: {reason}. Is the file complete? Write it anew, or "
+                "leave out what is damaged with --on-bad-row skip."
             ) from error
         self.count += 1 if num_rows is None else num_rows
         lost = "the rest of the file, which counts as one row," if num_rows is None else "it"
-        warnings.warn(f"{self.path}, {place}: {lost} is left out: {reason}.", stacklevel=2)
+        warnings.warn(f"{where}: {lost} is left out: {reason}.", stacklevel=2)

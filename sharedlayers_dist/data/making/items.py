@@ -20,16 +20,15 @@ from sharedlayers_dist.data.making.parquet_files import (
     find_image_type,
     iter_parquet,
 )
-from sharedlayers_dist.data.making.text_files import iter_csv, iter_json_lines
+from sharedlayers_dist.data.making.text_files import CODECS, iter_csv, iter_json_lines
 from sharedlayers_dist.errors import UserError
 
 ROWS_PER_BATCH = 16_384
 _CHARACTERS_PER_BATCH = 16 << 20
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _TEXT = (*_SEPARATORS, *_JSON_LINES)
-_ENDINGS = (*_TEXT, *PARQUET, *(text + packed for text in _TEXT for packed in _COMPRESSED))
+_ENDINGS = (*_TEXT, *PARQUET, *(text + packed for text in _TEXT for packed in CODECS))
 
 
 class ItemSource(Protocol):
@@ -146,7 +145,7 @@ class FileItems:
             return iter_parquet(
                 self._columns, self.item_type, bad_rows, rows_per_batch=ROWS_PER_BATCH
             )
-        for ending in _COMPRESSED:
+        for ending in CODECS:
             name = name.removesuffix(ending)
         columns = (self._columns.item, self._columns.group)
         if name.endswith(_JSON_LINES):

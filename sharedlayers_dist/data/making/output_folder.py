@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import StorageError, storage_error
 from sharedlayers_dist.storage.uri import local_path
 
 
@@ -23,8 +24,8 @@ def check_output(output: str) -> None:
     try:
         is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
     except OSError as error:
-        raise UserError(
-            f"The output folder cannot be made. Received: output={output!r}. {error}"
+        raise storage_error(
+            error, f"The output folder cannot be made. Received: output={output!r}"
         ) from error
     if is_taken:
         raise UserError(
@@ -41,16 +42,18 @@ def new_folder(output: str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     except OSError as error:
-        raise UserError(
-            f"The output folder cannot be made. Received: output={output!r}. {error}"
+        raise storage_error(
+            error, f"The output folder cannot be made. Received: output={output!r}"
         ) from error
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
         os.replace(partial, path)  # Takes the place of nothing or of an empty folder only.
+    except StorageError:
+        raise  # Of the items, and says so.
     except OSError as error:
-        raise UserError(
-            f"The output folder cannot be written. Received: output={output!r}. {error}"
+        raise storage_error(
+            error, f"The output folder cannot be written. Received: output={output!r}"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

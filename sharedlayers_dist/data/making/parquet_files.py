@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
 from sharedlayers_dist.data.files import PARQUET, FoundFile, check_column, open_to_go_through
 from sharedlayers_dist.data.making.bad_rows import BadRows
 from sharedlayers_dist.data.schema import is_text
 from sharedlayers_dist.data.text import is_utf8
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
 
 _BYTES_PER_BATCH = 64 << 20
 
@@ -46,11 +47,13 @@ def iter_parquet(
     Raises:
         UserError: for a file without a footer, a column that is missing or of another type, and
             for a damaged row group or a bad row that is not skipped.
+        StorageError: where the storage fails.
     """
     if columns.kind == "image":
         rows_per_batch = max(1, min(rows_per_batch, _BYTES_PER_BATCH // num_bytes_of(item_type)))
     first_row = 1
-    with open_parquet(bad_rows.filesystem, bad_rows.path, columns) as file:
+    with NotedFile(bad_rows.filesystem, bad_rows.path) as source:
+        file = open_parquet(source, bad_rows.path, columns)
         for row_group in range(file.num_row_groups):
             num_rows = file.metadata.row_group(row_group).num_rows
             batches = file.iter_batches(
@@ -65,24 +68,27 @@ def iter_parquet(
                         batch.column(columns.group).cast(pa.string()),
                     )
                 except (pa.ArrowException, OSError) as error:
-                    bad_rows.reject_part(error, f"row group {row_group}", num_rows - num_read)
+                    place = f"row group {row_group}"
+                    bad_rows.reject_part(error, source, place, num_rows - num_read)
                     break
                 yield _leave_out_bad(read, columns, bad_rows, first_row=first_row + num_read)
                 num_read += len(batch)
             first_row += num_rows
 
 
-def open_parquet(filesystem: fs.FileSystem, path: str, columns: ItemColumns) -> pq.ParquetFile:
+def open_parquet(source: NotedFile, path: str, columns: ItemColumns) -> pq.ParquetFile:
     """Opens a file whose columns are there and of types that can be read.
 
     Raises:
         UserError: for any other file.
+        StorageError: where the storage fails.
     """
     try:
-        file = open_to_go_through(filesystem, path)
+        file = open_to_go_through(source)
     except (pa.ArrowException, OSError) as error:
+        reason = reason_of_damage(error, source, path)
         raise UserError(
-            f"{path} is not a complete Parquet file: {one_line(error)} Write it anew."
+            f"{path} is not a complete Parquet file: {reason}. Write it anew."
         ) from error
     schema = file.schema_arrow
     for column, wanted in ((columns.item, columns.kind), (columns.group, "group")):
@@ -103,8 +109,9 @@ def find_image_type(
     for path in (file.path for file in files):
         if not path.lower().endswith(PARQUET):
             raise UserError(f"Images are read from Parquet files only. Received: {path}.")
-        with open_parquet(filesystem, path, columns) as parquet:
-            stored = parquet.schema_arrow.field(columns.item).type
+        with NotedFile(filesystem, path) as source:
+            schema = open_parquet(source, path, columns).schema_arrow
+        stored = schema.field(columns.item).type
         item_type = pa.fixed_shape_tensor(pa.uint8(), stored.shape, permutation=stored.permutation)
         if found is not None and item_type != found:
             raise UserError(

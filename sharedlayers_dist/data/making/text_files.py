@@ -11,10 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from sharedlayers_dist.data.damage import NotedFile
 from sharedlayers_dist.data.files import check_column, suggest_column
 from sharedlayers_dist.data.making.bad_rows import BadRows
 from sharedlayers_dist.errors import UserError
 
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+"""Arrow's names of the compressions, by the endings of files' names."""
 _MAX_FIELD = 1 << 24
 """Characters that a CSV field may have; more means that a quote was never closed."""
 _BYTES_AHEAD = 1 << 20
@@ -52,21 +55,27 @@ def iter_lines(bad_rows: BadRows) -> Iterator[str]:
     Raises:
         UserError: for a file that cannot be read to its end, unless that is skipped, and for one
             that is no UTF-8 text by its first bytes.
+        StorageError: where the storage fails.
     """
     number = 0
-    try:
-        stream = bad_rows.filesystem.open_input_stream(
-            bad_rows.path, compression="detect", buffer_size=_BYTES_AHEAD
-        )
-        # What is read at once is lost at once where a compressed file breaks off.
-        with io.BufferedReader(stream, _BYTES_AT_ONCE) as buffer:
-            _check_signature(bad_rows.path, buffer.peek())
-            text = io.TextIOWrapper(buffer, "utf-8-sig", errors="surrogateescape", newline="")
-            for line in text:
-                number += 1
-                yield line
-    except (pa.ArrowException, OSError, EOFError) as error:
-        bad_rows.reject_part(error, f"after line {number:,}")
+    with NotedFile(bad_rows.filesystem, bad_rows.path, buffer_size=_BYTES_AHEAD) as source:
+        try:
+            # What is read at once is lost at once where a compressed file breaks off.
+            with io.BufferedReader(_decompress(source, bad_rows.path), _BYTES_AT_ONCE) as buffer:
+                _check_signature(bad_rows.path, buffer.peek())
+                text = io.TextIOWrapper(buffer, "utf-8-sig", errors="surrogateescape", newline="")
+                for line in text:
+                    number += 1
+                    yield line
+        except (pa.ArrowException, OSError, EOFError) as error:
+            bad_rows.reject_part(error, source, f"after line {number:,}")
+
+
+def _decompress(source: NotedFile, path: str) -> pa.NativeFile:
+    """The contents of a file that is compressed if its name says so."""
+    stream = pa.PythonFile(source, mode="r")
+    codec = CODECS.get(f".{path.lower().rpartition('.')[2]}")
+    return stream if codec is None else pa.CompressedInputStream(stream, codec)
 
 
 def _check_signature(path: str, start: bytes) -> None:

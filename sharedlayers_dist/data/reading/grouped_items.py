@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from sharedlayers_dist.data.content_keys import content_keys
-from sharedlayers_dist.data.files import can_be_read, check_column, find_files
+from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
+from sharedlayers_dist.data.files import check_column, find_files
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.row_groups import (
-    OnBadRow,
     Reasons,
     read_images,
     read_texts,
@@ -112,6 +112,8 @@ def read_items(uri: str, *, item: str, group: str, on_bad_row: OnBadRow = "error
         UserError: in one line that names the file, and the row group and row where one is to
             blame: for files that cannot be read, columns that are missing or differ between
             files, or a bad row that is not skipped.
+        StorageError: where the storage fails.
+        ReadTimeoutError: for a row group that does not come.
     """
     filesystem, files = find_files(uri)
     tables: list[pa.Table] = []
@@ -156,35 +158,34 @@ def _iter_row_groups(
 
     Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
     """
-    try:
-        with read_bounded(
-            partial(pq.ParquetFile, filesystem=filesystem), path, what=path
-        ) as parquet:
-            schema = parquet.schema_arrow
-            for column in columns:
-                check_column(path, column, schema.names)
-            empty = pa.Table.from_batches([], schema).select(columns)
-            yield empty, 0, ""
-            for number in range(parquet.num_row_groups):
-                place = f"{path}, row group {number}"
-                try:
-                    table = read_bounded(parquet.read_row_group, number, list(columns), what=place)
-                except (pa.ArrowException, OSError) as e:
-                    if not can_be_read(filesystem, path):
-                        raise
-                    num_rows = parquet.metadata.row_group(number).num_rows
-                    yield empty, num_rows, f"{place} cannot be read: {one_line(e)}"
-                    continue
-                table = table.select(columns)
-                reasons = _find_bad(table)
-                problem = ""
-                if reasons.is_bad.any():
-                    row, reason = reasons.first()
-                    problem = f"{place}, row {row}: {reason}"
-                    table = table.filter(pa.array(~reasons.is_bad))
-                yield table, int(np.count_nonzero(reasons.is_bad)), problem
-    except (pa.ArrowException, OSError) as e:
-        raise UserError(f"{path} cannot be read: {one_line(e)}") from e
+    with NotedFile(filesystem, path) as source:
+        try:
+            parquet = read_bounded(pq.ParquetFile, source, what=path)
+        except (pa.ArrowException, OSError) as e:
+            reason = reason_of_damage(e, source, path)
+            raise UserError(f"{path} cannot be read: {reason}. Write it anew.") from e
+        schema = parquet.schema_arrow
+        for column in columns:
+            check_column(path, column, schema.names)
+        empty = pa.Table.from_batches([], schema).select(columns)
+        yield empty, 0, ""
+        for number in range(parquet.num_row_groups):
+            place = f"{path}, row group {number}"
+            try:
+                table = read_bounded(parquet.read_row_group, number, list(columns), what=place)
+            except (pa.ArrowException, OSError) as e:
+                num_rows = parquet.metadata.row_group(number).num_rows
+                reason = reason_of_damage(e, source, place)
+                yield empty, num_rows, f"{place} cannot be read: {reason}"
+                continue
+            table = table.select(columns)
+            reasons = _find_bad(table)
+            problem = ""
+            if reasons.is_bad.any():
+                row, reason = reasons.first()
+                problem = f"{place}, row {row}: {reason}"
+                table = table.filter(pa.array(~reasons.is_bad))
+            yield table, int(np.count_nonzero(reasons.is_bad)), problem
 
 
 def _find_bad(table: pa.Table) -> Reasons:

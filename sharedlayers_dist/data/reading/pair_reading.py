@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sharedlayers_dist.data.damage import OnBadRow
 from sharedlayers_dist.data.index import DatasetIndex
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, count_steps
@@ -14,7 +15,6 @@ from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.streams import streams_of_rank
 from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
-from sharedlayers_dist.data.reading.row_groups import OnBadRow
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:

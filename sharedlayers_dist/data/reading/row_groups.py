@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.files import can_be_read
+from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.schema import is_text, to_numpy
 from sharedlayers_dist.data.text import is_utf8
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import open_filesystem
 
-OnBadRow = Literal["error", "skip"]
 _FOOTERS_KEPT = 256
 
 
@@ -80,6 +79,7 @@ class RowGroupLoader:
         Raises:
             UserError: for a file or row that cannot be used; names the file, the row group
                 and, where one is to blame, the row.
+            StorageError: where the storage fails; names the same.
         """
         file, group_of_file = self.index.file_of_group(row_group)
         place = self.index.place_of_group(row_group)
@@ -94,22 +94,35 @@ class RowGroupLoader:
 
     def _load(self, row_group: int, file: IndexedFile, group_of_file: int, place: str) -> RowGroup:
         try:
-            table = self._read(file, group_of_file)
+            with self._filesystem.open_input_file(file.path) as source:
+                table = self._read(file, group_of_file, source)
         except MemoryError:
             raise
-        except (pa.ArrowException, OSError) as e:
-            problem = f"{place}: it cannot be read: {one_line(e)}"
-            if self.on_bad_row == "error" or not can_be_read(self._filesystem, file.path):
-                raise UserError(f"{problem}. Write the file anew.") from e
-            return self._blank(int(self.index.row_counts[row_group]), problem)
+        except (pa.ArrowException, OSError):
+            return self._load_again(row_group, file, group_of_file, place)
         return self._check(table, place)
 
-    def _read(self, file: IndexedFile, group_of_file: int) -> pa.Table:
+    def _load_again(
+        self, row_group: int, file: IndexedFile, group_of_file: int, place: str
+    ) -> RowGroup:
+        """Finds out what has failed; at first several parts are fetched at a time, unnoted."""
+        with NotedFile(self._filesystem, file.path) as source:
+            try:
+                table = self._read(file, group_of_file, source)
+            except (pa.ArrowException, OSError) as e:
+                reason = reason_of_damage(e, source, place)
+                problem = f"{place}: it cannot be read: {reason}"
+                if self.on_bad_row == "error":
+                    raise UserError(f"{problem}. Write the file anew.") from e
+                return self._blank(int(self.index.row_counts[row_group]), problem)
+        return self._check(table, place)
+
+    def _read(
+        self, file: IndexedFile, group_of_file: int, source: pa.NativeFile | NotedFile
+    ) -> pa.Table:
         with self._lock:
             footer = self._footers.get(file.path)
-        with pq.ParquetFile(
-            file.path, filesystem=self._filesystem, metadata=footer, pre_buffer=True
-        ) as parquet:
+        with pq.ParquetFile(source, metadata=footer, pre_buffer=True) as parquet:
             if footer is None:
                 with self._lock:
                     self._footers[file.path] = parquet.metadata

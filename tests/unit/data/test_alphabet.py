@@ -1,5 +1,7 @@
 """The alphabet of a training set."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharedlayers_dist.data import index_dataset, make_alphabet, resolve_alphabet
+from sharedlayers_dist.errors import UserError
 from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
 
 
@@ -55,12 +58,50 @@ def test_images_have_no_alphabet(tmp_path):
         resolve_alphabet(index_dataset(write_dataset(tmp_path, [[1]], image_table)))
 
 
-def test_a_file_damaged_within_is_named(tmp_path):
-    folder = write_dataset(tmp_path, [[500]])
-    index = index_dataset(folder)
+@pytest.fixture
+def damaged(tmp_path):
+    """A dataset of two row groups, the first of which is corrupt."""
+    table = text_table(100, first=100)
+    with pq.ParquetWriter(tmp_path / "part-00000.parquet", table.schema) as writer:
+        writer.write_table(with_column(text_table(100), "a", ["x"] * 100).cast(table.schema))
+        writer.write_table(table)
+    index = index_dataset(str(tmp_path))
     file = tmp_path / "part-00000.parquet"
-    damaged = bytearray(file.read_bytes())
-    damaged[4:200] = bytes(196)
-    file.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"part-00000\.parquet cannot be read"):
-        resolve_alphabet(index)
+    content = bytearray(file.read_bytes())
+    content[4:40] = bytes(36)
+    file.write_bytes(content)
+    return index
+
+
+def test_a_file_damaged_within_is_named(damaged):
+    with pytest.raises(UserError, match=r"part-00000\.parquet, row group 0: it cannot be read"):
+        resolve_alphabet(damaged)
+
+
+def test_a_corrupt_row_group_is_left_out_where_bad_rows_are_skipped(damaged):
+    alphabet = resolve_alphabet(damaged, on_bad_row="skip")
+    assert sorted(alphabet) == list("0123456789ab")  # Not the first row group's x.
+
+
+HANGING = """
+import os, sys
+from sharedlayers_dist.data import index_dataset, resolve_alphabet
+from sharedlayers_dist.storage import bounded_reads
+bounded_reads.wait_for_read.__kwdefaults__["limit_seconds"] = 0.5
+index = index_dataset(sys.argv[1])
+os.unlink(index.files[1].path)
+os.mkfifo(index.files[1].path)  # Opening it blocks until somebody writes.
+resolve_alphabet(index)
+"""
+
+
+def test_a_read_that_hangs_ends_the_process_and_is_named(tmp_path):
+    """In a process of its own, which must end in spite of the thread that is blocked."""
+    folder = write_dataset(tmp_path, [[5], [5]])
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGING, folder], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    *_, line = ended.stderr.strip().splitlines()
+    assert "must not take longer than 0.5 seconds" in line
+    assert f"{tmp_path}/part-00001.parquet" in line

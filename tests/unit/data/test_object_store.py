@@ -13,6 +13,7 @@ from sharedlayers_dist.data import (
     make_pairs,
     resolve_alphabet,
 )
+from sharedlayers_dist.storage.failures import StorageError
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
 from tests.object_store import make_bucket, make_uri
@@ -85,7 +86,7 @@ def test_sets_in_a_bucket_are_inspected_without_telling_the_secret(uri, object_s
 
 
 def test_a_store_that_cannot_be_reached_is_said():
-    with pytest.raises(ValueError, match=r"s3://\*\*\*@pairs.* cannot be reached: .*") as refused:
+    with pytest.raises(StorageError, match=r"s3://\*\*\*@pairs.* cannot be reached: .*") as refused:
         inspect_dataset(InspectConfig(datasets=(make_uri("pairs", "127.0.0.1:1"),)))
     assert "secret" not in str(refused.value)
 
