@@ -65,7 +65,8 @@ def models() -> None:
     from sharedlayers_dist import models as zoo
 
     for name in zoo.names():
-        print(f"{name:12}  {zoo.info(name).description}")
+        info = zoo.info(name)
+        print(f"{name:27} {info.description}{' Start here.' if info.start_here else ''}")
 
 
 @app.command

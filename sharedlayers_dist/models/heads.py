@@ -12,8 +12,8 @@ logit is a sum of one term for each side, `u . e(a) + v . e(b) + c`, so that for
 The pairs (a, b) and (c, d) should score high, (a, d) and (c, b) low, and the equation forbids it.
 It can learn which items turn up in positive pairs; where pairs are balanced, each item in as many
 negative pairs as positive ones, there is no such thing to learn, and pairs of unseen authors score
-at chance, however good the encoder is. The other two heads compare the sides, and are symmetric:
-the score of (a, b) is that of (b, a).
+at chance, however good the encoder is. The other heads compare the sides, and are symmetric: the
+score of (a, b) is that of (b, a).
 
 Under a policy of mixed precision the encoder works in 16 bits and the heads in 32: in 16 bits there
 are so few numbers near 1 that many pairs would get the same score.
@@ -93,10 +93,73 @@ def cosine(encoded_a: Any, encoded_b: Any) -> Any:
     return _logistic_regression(compare([encoded_a, encoded_b]), kernel_initializer="ones")
 
 
+def scaled_cosine(encoded_a: Any, encoded_b: Any) -> Any:
+    """Symmetric: `cosine` with a scale that starts at 10 and a bias that starts at -5.
+
+    A cosine lies in [-1, 1]. With a scale of 1 no score can leave (0.27, 0.73), and the scale takes
+    thousands of steps to grow; from 10 on, gradients tell alike pairs from unlike ones at once.
+
+    Args:
+        encoded_a: Encodings of the first side, shape (B, D).
+        encoded_b: Encodings of the second side, shape (B, D).
+
+    Returns:
+        The scores, shape (B, 1), float32; 2 weights, scale and bias.
+
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training (2023), section 3.2, with a
+    smaller bias, since here about half of the pairs are positive.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> scaled_cosine(*sides).shape
+        (None, 1)
+    """
+    compare = keras.layers.Dot(axes=-1, normalize=True, dtype=full_precision())
+    return _logistic_regression(
+        compare([encoded_a, encoded_b]),
+        kernel_initializer=keras.initializers.Constant(10.0),
+        bias_initializer=keras.initializers.Constant(-5.0),
+    )
+
+
+def comparison(encoded_a: Any, encoded_b: Any) -> Any:
+    """Symmetric: a network of one hidden layer on `|a - b|` and `a * b`, feature by feature.
+
+    Unlike the other heads it can say which features must agree, and which together. What it is
+    given is normalised first, to mean 0 and variance 1 over all 2 D numbers of a pair.
+
+    Args:
+        encoded_a: Encodings of the first side, shape (B, D).
+        encoded_b: Encodings of the second side, shape (B, D).
+
+    Returns:
+        The scores, shape (B, 1), float32; 132 D + 129 weights.
+
+    Source: Conneau et al., Supervised Learning of Universal Sentence Representations from Natural
+    Language Inference Data (2017), section 3.1, without the encodings themselves, which would make
+    it depend on the order.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> comparison(*sides).shape
+        (None, 1)
+    """
+    dtype = full_precision()
+    sides = [encoded_a, encoded_b]
+    difference = keras.ops.absolute(keras.layers.Subtract(dtype=dtype)(sides))
+    product = keras.layers.Multiply(dtype=dtype)(sides)
+    features = keras.layers.Concatenate(dtype=dtype)([difference, product])
+    features = keras.layers.LayerNormalization(dtype=dtype)(features)
+    hidden = keras.layers.Dense(64, activation="relu", dtype=dtype)(features)
+    return _logistic_regression(hidden)
+
+
 HEADS: dict[str, Callable[[Any, Any], Any]] = {
     "concatenation": concatenation,
     "absolute_difference": absolute_difference,
     "cosine": cosine,
+    "scaled_cosine": scaled_cosine,
+    "comparison": comparison,
 }
 
 

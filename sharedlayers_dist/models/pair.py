@@ -26,9 +26,10 @@ def pair_classifier(
         encoder: A model, or a layer that has been built or called, with one input and one output.
             The inputs of the pair model have its input's shape and dtype.
         head: "concatenation" (the notebook's; additive in the two sides, so that it cannot say
-            whether they are *the same*, see `models.heads`), "absolute_difference" or "cosine"
-            (both symmetric), or a Keras layer that takes the list of both encodings. The named
-            heads work in 32 bits under a policy of mixed precision too.
+            whether they are *the same*, see `models.heads`), "absolute_difference", "cosine",
+            "scaled_cosine" or "comparison" (all symmetric), or a Keras layer that takes the list
+            of both encodings. The named heads work in 32 bits under a policy of mixed precision
+            too.
         name: The name of the pair model.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,14 @@ class ModelInfo:
     kind: Literal["text", "image"] | None
     """The kind of items a pair model compares; None for a model that takes no pairs."""
     image_shape: tuple[int, ...] | None = None
-    """The shape `(height, width, channels)` of one item of a model that compares images."""
+    """The shape `(height, width, channels)` of one item of a model that compares images; None for
+    a model that takes images of any height and width."""
+    encoder: str = ""
+    """The function of `models.encoders` that a pair model is made of; empty for the notebook's."""
+    head: str = "concatenation"
+    """How a pair model compares its sides unless it is told otherwise."""
+    start_here: bool = False
+    """Whether to start from it, of the models that compare this kind of items."""
 
 
 _MODELS = {
@@ -60,6 +68,36 @@ _MODELS = {
             description="A convolution added to its own input.",
             kind=None,
         ),
+        ModelInfo(
+            name="character_cnn_pair",
+            description="Two texts through convolutions of several widths over their characters.",
+            kind="text",
+            encoder="character_cnn",
+            head="scaled_cosine",
+            start_here=True,
+        ),
+        ModelInfo(
+            name="character_gru_pair",
+            description="Two texts through a GRU in both directions, pooled by attention.",
+            kind="text",
+            encoder="character_gru",
+            head="scaled_cosine",
+        ),
+        ModelInfo(
+            name="character_transformer_pair",
+            description="Two texts through a small transformer over patches of characters.",
+            kind="text",
+            encoder="character_transformer",
+            head="scaled_cosine",
+        ),
+        ModelInfo(
+            name="residual_cnn_pair",
+            description="Two images, of 8x8 to 64x64, through residual convolutions.",
+            kind="image",
+            encoder="residual_cnn",
+            head="scaled_cosine",
+            start_here=True,
+        ),
     )
 }
 
@@ -68,8 +106,8 @@ def names() -> tuple[str, ...]:
     """The names that `build` takes.
 
     Example:
-        >>> names()
-        ('tweet_pair', 'digit_pair', 'shared_conv', 'inception', 'residual')
+        >>> names()[:3]
+        ('tweet_pair', 'digit_pair', 'shared_conv')
     """
     return tuple(_MODELS)
 
@@ -97,8 +135,11 @@ def build(name: str, **options: Any) -> keras.Model:
 
     Args:
         name: One of `names()`.
-        **options: Those of the function of that name in `models.zoo`: `head` for `tweet_pair` and
-            `digit_pair`, `axis` for `inception`.
+        **options: `head` for all pair models (see `pair_classifier`); for those made of an encoder
+            also the options of that function of `models.encoders`; `axis` for `inception`.
+
+    Returns:
+        The notebook's pair models compiled as there, the others uncompiled.
 
     Raises:
         UserError: for an unknown name, option or value, and for a setting of Keras under which the
@@ -109,11 +150,21 @@ def build(name: str, **options: Any) -> keras.Model:
         82241
     """
     require_usable_settings()
-    builder = getattr(import_module("sharedlayers_dist.models.zoo"), info(name).name)
-    available = list(inspect.signature(builder).parameters)
+    model = info(name)
+    if not model.encoder:
+        builder = getattr(import_module("sharedlayers_dist.models.zoo"), name)
+        _require_options(name, options, inspect.signature(builder).parameters)
+        return builder(**options)
+    encoder = getattr(import_module("sharedlayers_dist.models.encoders"), model.encoder)
+    _require_options(name, options, ["head", *inspect.signature(encoder).parameters])
+    head = options.pop("head", model.head)
+    pair = import_module("sharedlayers_dist.models.pair")
+    return pair.pair_classifier(encoder(**options), head, name=name)
+
+
+def _require_options(name: str, options: Mapping[str, Any], available: Collection[str]) -> None:
     unknown = [option for option in options if option not in available]
     if unknown:
         has = f"Its options are {', '.join(available)}" if available else "It has no options"
         received = ", ".join(f"{option}={options[option]!r}" for option in unknown)
         raise UserError(f"The model {name} has no such option. Received: {received}. {has}.")
-    return builder(**options)

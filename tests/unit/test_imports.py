@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},
 }
 # The rooms inside a part, and which of them each may import; "" are the modules beside the rooms.
-ROOMS_MAY_IMPORT = {
+ROOMS_MAY_IMPORT: dict[str, dict[str, set[str]]] = {
+    "models": {"": set(), "encoders": set()},
     "data": {
         "": set(),
         "order": set(),

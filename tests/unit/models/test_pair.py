@@ -12,7 +12,7 @@ def logit(model, a, b):
     return np.log(score) - np.log1p(-score)
 
 
-@pytest.mark.parametrize("head", ["absolute_difference", "cosine"])
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "concatenation"])
 def test_a_symmetric_head_gives_both_orders_the_same_score(small_encoder, items, head):
     model = models.pair_classifier(small_encoder, head)
     a, b = items[:2]
@@ -35,7 +35,7 @@ def test_only_the_notebooks_head_is_additive_in_the_two_sides(small_encoder, ite
     assert (np.abs(together - crossed).max() < 1e-5) == (head == "concatenation")
 
 
-@pytest.mark.parametrize(("head", "learns"), [("concatenation", False), ("cosine", True)])
+@pytest.mark.parametrize(("head", "learns"), [(head, head != "concatenation") for head in HEADS])
 def test_only_a_comparing_head_learns_same_or_not(head, learns):
     """Two groups, all four combinations equally often: the smallest form of "the same author"."""
     x, y = np.eye(2, dtype="float32")
@@ -57,20 +57,28 @@ def test_only_a_comparing_head_learns_same_or_not(head, learns):
 
 
 @pytest.mark.parametrize(
-    ("head", "num_weights"), [("concatenation", 9), ("absolute_difference", 5), ("cosine", 2)]
+    ("head", "num_weights"),
+    [
+        ("concatenation", 9),
+        ("absolute_difference", 5),
+        ("cosine", 2),
+        ("scaled_cosine", 2),
+        ("comparison", 132 * 4 + 129),
+    ],
 )
 def test_heads_have_the_weights_they_say(small_encoder, head, num_weights):
     model = models.pair_classifier(small_encoder, head)
     assert model.count_params() - small_encoder.count_params() == num_weights
 
 
-def test_cosine_is_a_logistic_regression_on_the_cosine(small_encoder, items):
-    model = models.pair_classifier(small_encoder, "cosine")
+@pytest.mark.parametrize(("head", "scale", "bias"), [("cosine", 1, 0), ("scaled_cosine", 10, -5)])
+def test_cosine_is_a_logistic_regression_on_the_cosine(small_encoder, items, head, scale, bias):
+    model = models.pair_classifier(small_encoder, head)
     encoded_a, encoded_b = small_encoder(items[0]).numpy(), small_encoder(items[1]).numpy()
     norms = np.linalg.norm(encoded_a, axis=1) * np.linalg.norm(encoded_b, axis=1)
     similarity = (encoded_a * encoded_b).sum(axis=1) / norms
     np.testing.assert_allclose(
-        logit(model, items[0], items[1])[:, 0], similarity, rtol=1e-4, atol=1e-5
+        logit(model, items[0], items[1])[:, 0], scale * similarity + bias, rtol=1e-4, atol=1e-4
     )
 
 

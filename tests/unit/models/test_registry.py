@@ -13,6 +13,10 @@ def test_names_and_kinds():
         "shared_conv": None,
         "inception": None,
         "residual": None,
+        "character_cnn_pair": "text",
+        "character_gru_pair": "text",
+        "character_transformer_pair": "text",
+        "residual_cnn_pair": "image",
     }
     assert all("\n" not in models.info(name).description for name in models.names())
 
@@ -21,6 +25,20 @@ def test_models_of_images_say_which_shape_they_take():
     shapes = {name: models.info(name).image_shape for name in models.names()}
     assert shapes.pop("digit_pair") == models.build("digit_pair").input_shape[0][1:]
     assert not any(shapes.values())
+
+
+def test_one_model_of_each_kind_is_to_start_from():
+    assert [models.info(name).kind for name in models.names() if models.info(name).start_here] == [
+        "text",
+        "image",
+    ]
+
+
+def test_a_pair_model_takes_the_options_of_its_encoder_and_a_head():
+    model = models.build("character_cnn_pair", length=16, size=8, head="comparison")
+    assert model.input_shape == [(None, 16), (None, 16)]
+    assert models.find_encoder(model).layer.output_shape == (None, 8)
+    assert "Multiply" in [type(layer).__name__ for layer in model.layers]
 
 
 def test_every_model_is_built_under_its_name():
@@ -43,6 +61,8 @@ def test_listing_the_models_loads_neither_keras_nor_tensorflow():
         ("residual", {"axis": 1}, "It has no options"),
         ("inception", {"axis": 0}, r"must be 1 .* or -1 .*Received: axis=0"),
         ("digit_pair", {"head": "sum"}, "absolute_difference.*Received: head='sum'"),
+        ("character_gru_pair", {"axis": 1}, r"Its options are head, length, num_ids, embedding_"),
+        ("residual_cnn_pair", {"head": "sum"}, "scaled_cosine.*Received: head='sum'"),
     ],
 )
 def test_unknown_names_options_and_values_show_what_there_is(name, options, message):
