@@ -1,21 +1,29 @@
 """Each private name of Keras that `dist` uses still does what it is used for.
 
-`test_keras_versions.py` runs this file, too, with every other version in setup.py's bounds.
+The slow test at the end runs the others with every other version in setup.py's bounds.
 """
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from sharedlayers_dist import dist as package
 from sharedlayers_dist.dist.gradients import keras_hooks
+from tests.distributed.launcher import REPOSITORY
 
+USERS = ["tests/unit/dist/gradients/test_keras_hooks.py", "tests/unit/models/test_graph.py"]
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 Y = np.ones((4, 1), np.float32)
 
@@ -137,3 +145,48 @@ def test_no_other_module_of_dist_reads_a_private_name_of_another_object():
             is_private = node.attr.startswith("_") and not node.attr.endswith("__")
             is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             assert is_own or not is_private, f"{path.name}:{node.lineno} reads {node.attr}"
+
+
+def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_private_names_are_there_in_every_version_that_is_allowed(tmp_path):
+    bounds = re.search(r'"keras([<>=!~][^"]*)"', (REPOSITORY / "setup.py").read_text())
+    assert bounds is not None
+    asked = pip("index", "versions", "keras")
+    listed = re.search(r"Available versions: (.*)", asked.stdout)
+    if listed is None:
+        pytest.skip(f"No package registry could be asked for Keras's versions: {asked.stderr}")
+    allowed = sorted(SpecifierSet(bounds[1]).filter(listed[1].split(", ")), key=Version)
+    assert keras.__version__ in allowed
+    for version in allowed:
+        if version != keras.__version__:
+            run_with(version, tmp_path / version)
+
+
+def run_with(version: str, folder: Path) -> None:
+    """Runs the tests of the private names with another version of Keras than the installed one."""
+    installed = pip("install", "--quiet", "--no-deps", "--target", folder, f"keras=={version}")
+    assert installed.returncode == 0, installed.stderr
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    found = subprocess.run(
+        [sys.executable, "-c", "import keras; print(keras.__version__)"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == version
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *USERS],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, f"With Keras {version}:\n{run.stdout[-4000:]}"

@@ -1,4 +1,4 @@
-"""Which metrics can be added, and how the guard reads its checksums."""
+"""How the guard makes its checksums of weights, and reads them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sharedlayers_dist.dist.callbacks.exact_metrics import is_additive
 from sharedlayers_dist.dist.callbacks.replica_guard import (
     _WORDS_AT_ONCE,
     _difference,
     _holders,
     _make_checksums,
 )
-
-
-def test_metrics_say_whether_they_can_be_added():
-    class Own(keras.metrics.Mean):
-        pass
-
-    class Added(Own):
-        additive = True
-
-    class Refused(keras.metrics.Mean):
-        additive = False
-
-    assert is_additive(keras.metrics.AUC())
-    assert is_additive(keras.metrics.MeanMetricWrapper(lambda y, y_pred: y - y_pred))
-    assert is_additive(Added())
-    assert not is_additive(Own())
-    assert not is_additive(Refused())
 
 
 @pytest.mark.parametrize(
