@@ -19,3 +19,10 @@ def small_encoder():
 @pytest.fixture
 def items():
     return np.random.default_rng(0).normal(size=(4, 7, 6, 5)).astype("float32")
+
+
+@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+def mixed_precision(request):
+    keras.config.set_dtype_policy(request.param)
+    yield
+    keras.config.set_dtype_policy("float32")

@@ -103,3 +103,28 @@ def test_nodes_of_cloned_and_loaded_models_are_the_calls_in_them(small_encoder, 
         assert models.get_input_at(encoder, 1) is copy.inputs[1]
         with pytest.raises(ValueError, match="2 inbound nodes"):
             models.get_input_at(encoder, 2)
+
+
+def test_an_output_asked_for_before_and_after_sharing():
+    a = keras.Input((280, 256))
+    lstm = keras.layers.LSTM(32, name="lstm_3")
+    encoded_a = lstm(a)
+    assert models.get_output(lstm) is encoded_a
+    assert encoded_a.shape == (None, 32)
+
+    b = keras.Input((280, 256))
+    encoded_b = lstm(b)
+    with pytest.raises(models.AmbiguousNodeError) as error:
+        models.get_output(lstm)
+    assert str(error.value) == (
+        'Layer lstm_3 has multiple inbound nodes, hence the notion of "layer output" is '
+        "ill-defined. Use `get_output_at(node_index)` instead."
+    )
+    assert isinstance(error.value, AttributeError)
+    with pytest.raises(models.AmbiguousNodeError, match=r'"layer input".*get_input_at'):
+        models.get_input(lstm)
+    assert models.get_output_at(lstm, 0) is encoded_a
+    assert models.get_output_at(lstm, 1) is encoded_b
+    assert [models.get_output_shape_at(lstm, i) for i in (0, 1)] == [(None, 32)] * 2
+    assert models.get_input_at(lstm, 0) is a
+    assert models.get_input_at(lstm, 1) is b
