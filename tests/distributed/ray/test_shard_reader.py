@@ -17,7 +17,7 @@ from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.reading.shard_reader import ShardReader, open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
-from tests.unit.data.reading.test_reader_contract import PairSource, ReaderContract, assert_same
+from tests.unit.data.reading.test_reader import PairSource, ReaderContract, assert_same
 from tests.unit.data.samples import with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,15 @@ from sharedlayers_dist.data import (
     resolve_alphabet,
 )
 from sharedlayers_dist.data.schema import METADATA_KEY
-from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+from sharedlayers_dist.world import World
+from tests.object_store import make_uri
+from tests.unit.data.samples import (
+    image_table,
+    open_pairs,
+    text_table,
+    with_column,
+    write_dataset,
+)
 
 
 def write(path, table):
@@ -236,3 +245,26 @@ def test_a_thousand_footers_are_read(tmp_path):
     index = index_dataset(str(tmp_path))
     assert index.row_counts.tolist() == [1] * 1000
     assert index.file_of_group(999)[0].name == "part-00999.parquet"
+
+
+def test_a_dataset_in_a_bucket_is_read_like_a_folder(bucket):
+    index = index_dataset(bucket)
+    assert [file.name for file in index.files] == ["part-00000.parquet", "part-00001.parquet"]
+    reader = open_pairs(
+        index,
+        alphabet=resolve_alphabet(index),
+        batch_size=4,
+        seed=0,
+        num_streams=4,
+        world=World(rank=1, size=2),
+    )
+    rows = np.concatenate([batch.rows for batch in reader.batches(0)])
+    planned = [step.rows for step in reader.reading.plan(0).iter_steps(rank=1, size=2)]
+    assert rows[rows >= 0].tolist() == np.concatenate(planned).tolist()
+
+
+@pytest.mark.parametrize("path", ["pairs/missing", "no-such-bucket/train"])
+def test_what_is_not_there_is_said_without_the_secret(bucket, object_store, path):
+    with pytest.raises(ValueError, match=f"no such dataset: s3://\\*\\*\\*@{path}") as refused:
+        index_dataset(make_uri(path, object_store))
+    assert "secret" not in str(refused.value)

@@ -1,5 +1,8 @@
 """One way to open paths and URIs, and no secret of theirs shown."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ from sharedlayers_dist.storage.uri import (
     open_filesystem,
     require_plain_name,
 )
+from tests.distributed.pairs import write_text_pairs
+
+SECRET = "open-sesame"
 
 
 @pytest.fixture
@@ -102,3 +108,60 @@ def test_an_error_of_pyarrow_shows_no_secret(uri):
 def test_a_name_that_leads_elsewhere_is_no_plain_name(name):
     with pytest.raises(ValueError, match="plain name"):
         require_plain_name(name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("s3://key:a/b+c@bucket/x", "s3://***@bucket/x"),
+        ("s3://bucket/x@y", "s3://bucket/x@y"),
+        ("hdfs://host:8020/x@y", "hdfs://host:8020/x@y"),
+        ("hdfs://host:8020: ask me@home", "hdfs://host:8020: ask me@home"),
+        ("gs://anonymous@bucket/x", "gs://***@bucket/x"),
+        ("/a/path:with@signs", "/a/path:with@signs"),
+    ],
+)
+def test_secrets_in_a_uri_are_hidden(uri, shown):
+    assert hide_secrets(uri) == shown
+
+
+@pytest.fixture
+def secret_uri(tmp_path):
+    """Makes URIs with a secret among their options, which pyarrow takes for files and ignores."""
+    write_text_pairs(tmp_path / "pairs", 20)
+    return lambda name, option: f"{(tmp_path / name).as_uri()}?{option}={SECRET}"
+
+
+def test_a_run_shows_and_stores_no_secret_of_a_uri(tmp_path, secret_uri, command):
+    write_text_pairs(tmp_path / "others", 20)
+    options = [
+        "train",
+        f"--pairs={secret_uri('pairs', 'client_secret')}",
+        f"--validation={secret_uri('pairs', 'secret_key')}",
+        f"--mix=0.5*{secret_uri('others', 'session_token')}",
+        f"--output={secret_uri('run', 'sig')}",
+        "--epochs=1",
+        "--batch-size=12",
+        "--tensorboard",
+    ]
+    started = [sys.executable, "-m", "sharedlayers_dist", *options]
+    trained = subprocess.run(started, capture_output=True, text=True)
+    assert trained.returncode == 0, trained.stderr
+    assert SECRET not in trained.stdout + trained.stderr
+    evaluate = [f"--run={secret_uri('run', 'sig')}", f"--pairs={secret_uri('pairs', 'sig')}"]
+    for code, shown, arguments in (
+        (2, f"output={str(tmp_path / 'run')!r}", options),
+        (2, "none?sig=***", ["train", f"--pairs={secret_uri('none', 'sig')}", "--output=other"]),
+        (0, "roc_auc", ["evaluate", *evaluate, f"--output={tmp_path / 'evaluation'}"]),
+    ):
+        actual_code, *streams = command(*arguments)
+        text = "".join(streams)
+        assert actual_code == code, text
+        assert shown in text
+        assert SECRET not in text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"config.json", "state.json", "metrics.json"} <= {path.name for path in files}
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    stored = (tmp_path / "run" / "config.json").read_text()
+    assert len(re.findall(r"\?\w+=\*\*\*", stored)) == 4

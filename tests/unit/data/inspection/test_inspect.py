@@ -19,6 +19,8 @@ from sharedlayers_dist.data.making.items import ArrayItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs_of
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.failures import StorageError
+from tests.object_store import make_uri
 from tests.unit.data.making.test_items import images_of
 from tests.unit.data.making.test_writer import texts_of
 
@@ -319,3 +321,23 @@ def test_what_is_no_dataset_is_refused(tmp_path):
     folder = write(tmp_path / "d", GOOD_ROWS)
     with pytest.raises(UserError, match="can be given once"):
         inspect(folder, folder)
+
+
+def test_sets_in_a_bucket_are_inspected_without_telling_the_secret(bucket, object_store):
+    folder = make_uri("pairs", object_store)
+    with pytest.warns(UserWarning, match=r"Left out of s3://\*\*\*@pairs.*\(items\.csv\)"):
+        report = inspect_dataset(InspectConfig(datasets=(folder,)))
+    assert list(report.sets) == ["train"]
+    assert report.sets["train"].num_rows == 21
+    assert list(inspect_dataset(InspectConfig(datasets=(bucket,))).sets) == ["train"]
+    assert "s3://***@pairs/train?" in str(report)
+    assert "secret" not in str(report) + report.to_json()
+    with pytest.raises(ValueError, match="can be given once") as refused:
+        inspect_dataset(InspectConfig(datasets=(bucket, bucket)))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_store_that_cannot_be_reached_is_said():
+    with pytest.raises(StorageError, match=r"s3://\*\*\*@pairs.* cannot be reached: .*") as refused:
+        inspect_dataset(InspectConfig(datasets=(make_uri("pairs", "127.0.0.1:1"),)))
+    assert "secret" not in str(refused.value)
