@@ -1,8 +1,16 @@
 """Small checkpoints whose contents say which they are."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 
-from sharedlayers_dist.training.checkpoints.files import Checkpoint
+from sharedlayers_dist.storage.folder import Folder, LocalFolder
+from sharedlayers_dist.training.checkpoints.files import (
+    Checkpoint,
+    read_newest_checkpoint,
+    write_checkpoint,
+)
 
 
 def make_checkpoint(step: int) -> Checkpoint:
@@ -23,3 +31,21 @@ def assert_is_whole(checkpoint: Checkpoint) -> None:
     for name, array in expected.tensors.items():
         assert checkpoint.tensors[name].dtype == array.dtype
         np.testing.assert_array_equal(checkpoint.tensors[name], array)
+
+
+def write_two(folder: Path) -> LocalFolder:
+    """Checkpoints of steps 1 and 2, the second with the smaller loss."""
+    run = LocalFolder(folder)
+    for step in (1, 2):
+        write_checkpoint(run, make_checkpoint(step), {"metrics": {"loss": 1 / step}})
+    return run
+
+
+def assert_still_good(run: Folder, step: int = 2) -> None:
+    """The newest checkpoint is of this step and whole; nothing was passed over to find it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        newest = read_newest_checkpoint(run)
+    assert newest is not None
+    assert newest.step == step
+    assert_is_whole(newest)

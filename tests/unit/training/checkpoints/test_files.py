@@ -1,3 +1,5 @@
+"""What is written is what is read; what is damaged, in part or away is told apart."""
+
 import hashlib
 import json
 
@@ -6,7 +8,7 @@ import pytest
 import safetensors
 
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.training.checkpoints.files import (
     Checkpoint,
     DamagedCheckpointError,
@@ -17,6 +19,12 @@ from sharedlayers_dist.training.checkpoints.files import (
     step_of_name,
     write_checkpoint,
 )
+from sharedlayers_dist.training.checkpoints.manager import read_metrics
+from tests.object_store import Way, make_bucket, make_uri
+from tests.unit.training.checkpoints import samples
+from tests.unit.training.checkpoints.samples import assert_is_whole, assert_still_good, write_two
+
+FILES = ["manifest.json", "state.json", "tensors.safetensors"]
 
 
 def make_checkpoint(step):
@@ -213,3 +221,79 @@ def test_checkpoints_are_listed_by_step_and_not_by_name(run):
         write_checkpoint(run, make_checkpoint(step), {})
     (run.path / "checkpoints" / "notes").mkdir()
     assert [step_of_name(name) for name in list_checkpoints(run)] == [5, 10, 200_000_000]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_was_cut_short_is_noticed(tmp_path, file):
+    run = write_two(tmp_path)
+    path = tmp_path / "checkpoints" / "step-00000002" / file
+    whole = path.read_bytes()
+    for size in {0, 1, 7, 8, 9, len(whole) // 2, len(whole) - 1}:
+        path.write_bytes(whole[:size])
+        with pytest.warns(UserWarning, match="passed over: .*step-00000002"):
+            newest = read_newest_checkpoint(run)
+        assert newest.step == 1
+        assert_is_whole(newest)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_flipped_bits_are_noticed(tmp_path, file):
+    """Only the spaces of a manifest may become others, which changes nothing."""
+    run = write_two(tmp_path)
+    path = tmp_path / "checkpoints" / "step-00000002" / file
+    whole = path.read_bytes()
+    rng = np.random.default_rng(len(file))
+    places = rng.integers(0, len(whole), 200).tolist() + list(range(min(len(whole), 400)))
+    expected = read_metrics(run)
+    num_unnoticed = 0
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            assert_is_whole(read_checkpoint(run, "step-00000002"))
+        except DamagedCheckpointError:
+            continue
+        num_unnoticed += 1
+        assert bytes(whole[place : place + 1]).isspace()
+        assert read_metrics(run) == expected
+    assert num_unnoticed == 0 or file == "manifest.json"
+
+
+def test_a_checkpoint_under_another_name_is_not_taken_for_it(tmp_path):
+    run = write_two(tmp_path)
+    (tmp_path / "checkpoints" / "step-00000002").rename(tmp_path / "checkpoints" / "step-00000007")
+    with pytest.raises(DamagedCheckpointError, match="of another step"):
+        read_checkpoint(run, "step-00000007")
+
+
+def test_a_first_checkpoint_that_a_store_has_in_part_is_none_and_a_damaged_one_is_refused(
+    object_store,
+):
+    make_bucket("parts", object_store)
+    run = open_folder(make_uri("parts/run", object_store))
+    with Way(object_store, may_pass=lambda line: b"state.json" not in line) as way:
+        cut = open_folder(make_uri("parts/run", way.address))
+        with pytest.raises(OSError, match="parts"):
+            write_checkpoint(cut, samples.make_checkpoint(1), {})
+    assert run.names("checkpoints/step-00000001") == ["tensors.safetensors"]
+    with pytest.warns(UserWarning, match="step-00000001 was not finished"):
+        assert read_newest_checkpoint(run) is None
+    write_checkpoint(run, samples.make_checkpoint(2), {})
+    assert_still_good(run, 2)
+    run.remove("checkpoints/step-00000002/manifest.json")
+    with pytest.raises(UserError, match=r"step-00000002/manifest.json.*step-00000001 was not fin"):
+        read_newest_checkpoint(run)
+
+
+def test_a_store_that_cannot_be_asked_is_not_taken_for_an_empty_one(object_store):
+    make_bucket("gone", object_store)
+    write_checkpoint(
+        open_folder(make_uri("gone/run", object_store)), samples.make_checkpoint(1), {}
+    )
+    with Way(object_store) as way:
+        run = open_folder(make_uri("gone/run", way.address))
+        assert_still_good(run, 1)
+        way.is_cut = True
+        with pytest.raises(OSError, match=r"gone|run"):
+            read_newest_checkpoint(run)
