@@ -1,4 +1,4 @@
-"""That nothing tracked is left out by tests, linter and type checker; sizes; the drawn tree."""
+"""Nothing tracked escapes tests, linter and type checker; where tests lie; sizes; the tree."""
 
 import ast
 import re
@@ -22,6 +22,14 @@ LONG = {
     "dist/runtime.py: init": "documentation",
     "dist/gradients/optimizer.py: DistributedOptimizer": "Horovod's options, told one by one",
 }
+# Files of tests/unit that are about no one file.
+ABOUT_ALL = {
+    "test_examples.py": "the examples in all docstrings",
+    "test_house.py": "this",
+    "test_imports.py": "the imports of all modules",
+    "test_public_names.py": "the stubs of all packages",
+    "launch/test_files.py": "the scripts and cluster files in launch/",
+}
 
 
 def run(*command: str) -> str:
@@ -43,6 +51,23 @@ def test_every_test_file_is_collected(tracked):
     output = run(sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "")
     collected = {line.split("::")[0] for line in output.splitlines() if "::" in line}
     assert {name for name in tracked if Path(name).name.startswith("test_")} <= collected
+
+
+def test_every_unit_test_lies_where_what_it_tests_does():
+    """`a/test_b.py` is about `a/b.py` of the package or the repository, or about `a/b.md`.
+
+    `a/b/test_b.py` is about all modules of `a/b`.
+    """
+    unit = ROOT / "tests/unit"
+    tests = {path.relative_to(unit) for path in unit.rglob("test_*.py")}
+    assert {Path(name) for name in ABOUT_ALL} <= tests
+    for test in tests - {Path(name) for name in ABOUT_ALL}:
+        module = test.with_name(test.name.removeprefix("test_"))
+        document = module.with_name(module.stem.replace("_", "-") + ".md")
+        places = [ROOT / "sharedlayers_dist" / module, ROOT / module, ROOT / document]
+        if test.parent.name == module.stem:
+            places.append(ROOT / "sharedlayers_dist" / test.parent)
+        assert any(place.exists() for place in places), f"tests/unit/{test} is about no file."
 
 
 def test_every_file_is_linted(tracked):
