@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import fs
@@ -73,7 +73,8 @@ class Way:
 
     Args:
         address: The server's.
-        may_pass: Is asked with each request's first line; once it says no, the way is cut for good.
+        may_pass: Is asked with each request's first line; once it says no, the way is cut.
+        for_good: Whether it stays cut then, or only that request's connection is lost.
         seconds: How long each request is held up.
     """
 
@@ -82,11 +83,13 @@ class Way:
         address: str,
         *,
         may_pass: Callable[[bytes], bool] = lambda line: True,
+        for_good: bool = True,
         seconds: float = 0.0,
     ) -> None:
         host, port = address.split(":")
         self._server = (host, int(port))
         self._may_pass = may_pass
+        self._for_good = for_good
         self.seconds = seconds
         self.is_cut = False
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -110,6 +113,7 @@ class Way:
 
     def _serve(self, client: socket.socket) -> None:
         try:
+            is_lost = False
             with client, socket.create_connection(self._server) as server:
                 back = threading.Thread(target=_copy, args=(server, client), daemon=True)
                 back.start()
@@ -117,8 +121,9 @@ class Way:
                     first = piece.split(b"\r\n", 1)[0]
                     if first.endswith(b"HTTP/1.1"):
                         time.sleep(self.seconds)
-                        self.is_cut = self.is_cut or not self._may_pass(first)
-                    if self.is_cut:
+                        is_lost = self.is_cut or not self._may_pass(first)
+                        self.is_cut = is_lost and (self._for_good or self.is_cut)
+                    if self.is_cut or is_lost:
                         server.shutdown(socket.SHUT_RDWR)
                         return
                     server.sendall(piece)
@@ -135,3 +140,28 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+@contextmanager
+def answer_always(status: str) -> Iterator[str]:
+    """Runs a server that answers each request with the same status; yields its address.
+
+    Args:
+        status: Of HTTP, e.g. `503 Service Unavailable`.
+    """
+    answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+    def listen() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, suppress(OSError):
+                client.recv(1 << 16)
+                client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
