@@ -3,6 +3,8 @@
 The command line is derived from these classes; the string under a field is the option's help.
 """
 
+# Long because it is a table: every option of every command, with its bound and its help.
+
 # Annotations are values here, not strings (no `from __future__ import annotations`): the command
 # lines of datasets/ inherit them in modules that know none of these names.
 import re

@@ -155,6 +155,7 @@ class DatasetIndex:
         )
 
 
+# Long because of its documentation with an example.
 def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
     """Reads the footers of a pair dataset, many at a time, and nothing else of it.
 

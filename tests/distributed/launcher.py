@@ -42,6 +42,7 @@ class RankResult:
     """From the start of the ranks to the end of this one."""
 
 
+# Long because it starts, watches, ends and reads processes, whatever happens in between.
 def run_ranks(
     module: str,
     num_ranks: int,

@@ -29,6 +29,7 @@ _Apply = Callable[[list[Any], list[Any]], Any]
 _numbers = itertools.count()
 
 
+# Long because it tells Horovod's options one by one.
 def DistributedOptimizer(
     optimizer: keras.optimizers.Optimizer,
     *,
