@@ -95,7 +95,7 @@ def measure(kind: str, cores: str) -> None:
         }
         for is_busy in (False, True):
             work = bytes_hashed_in(BUSY_SECONDS) if is_busy else b""
-            speeds = {n: [] for n in NUM_ACTORS}
+            speeds: dict[int, list[float]] = {n: [] for n in NUM_ACTORS}
             for epoch in range(ROUNDS + 1):
                 for n, reader in readers.items():
                     speeds[n].append(read_epoch(reader, epoch, work))

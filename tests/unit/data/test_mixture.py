@@ -48,7 +48,7 @@ def rows_of(pieces):
 )
 def test_no_row_comes_again_before_all_others_have_come(row_counts, num_rows, epochs, shuffle):
     counts = np.array(row_counts)
-    seen = Counter()
+    seen: Counter[int] = Counter()
     for epoch in range(epochs):
         pieces = take_pieces(counts, num_rows, seed=1, epoch=epoch, part=0, shuffle=shuffle)
         assert pieces.counts.sum() == num_rows
@@ -78,7 +78,7 @@ def open_reader(mixture, *, rank=0, size=1, **options):
 def test_each_dataset_gives_its_share_of_every_epoch(folders):
     mixture = index_mixture({folders[0]: 1, folders[1]: 3}, num_rows=80)
     reader = open_reader(mixture)
-    seen = Counter()
+    seen: Counter[int] = Counter()
     for epoch in range(3):
         rows = np.concatenate([batch.rows for batch in reader.batches(epoch)])
         assert len(rows) == 80

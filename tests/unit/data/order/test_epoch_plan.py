@@ -114,9 +114,9 @@ def test_several_steps_at_once_are_those_steps_end_to_end(plan, size, steps_at_o
     plan_epoch([7] * 200, seed=0, epoch=0, batch_size=5, num_streams=12, window=3, run_length=4), 2
 )
 def test_row_groups_are_read_once_unless_a_border_between_ranks_cuts_them(plan, size):
-    loads = {}
+    loads: dict[int, list[int]] = {}
     for rank in range(size):
-        held = set()
+        held: set[int] = set()
         for step in plan.iter_steps(rank=rank, size=size):
             new = pieces_of(plan, step.rows) - held
             for piece in new:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sharedlayers_dist.data import encode_text, index_dataset
-from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
+from sharedlayers_dist.data.reading.row_groups import RowGroup, RowGroupLoader
 from sharedlayers_dist.world import World
 from tests.unit.data.samples import image_table, open_pairs, text_table, with_column, write_dataset
 
@@ -259,7 +259,8 @@ def test_a_file_that_has_changed_since_it_was_indexed_is_an_error(tmp_path):
 @pytest.mark.parametrize(("size", "num_streams"), [(1, 4), (2, 4), (1, 24)])
 def test_row_groups_are_read_once_and_few_are_kept(tmp_path, monkeypatch, size, num_streams):
     index = index_dataset(write_dataset(tmp_path, [[16] * 20] * 10))
-    loaded, kept, most = [], weakref.WeakSet(), 0
+    kept: weakref.WeakSet[RowGroup] = weakref.WeakSet()
+    loaded, most = [], 0
     load = RowGroupLoader.load
 
     def count(loader, group):

@@ -121,7 +121,8 @@ class FakeClock:
 
 
 def test_the_time_spent_waiting_is_told():
-    clock, waits = FakeClock(), []
+    clock = FakeClock()
+    waits: list[float] = []
 
     def make():
         for _ in range(3):
@@ -137,7 +138,8 @@ def test_the_time_spent_waiting_is_told():
 
 
 def test_items_that_are_there_already_cost_no_waiting():
-    clock, waits, is_made = FakeClock(), [], threading.Event()
+    clock, is_made = FakeClock(), threading.Event()
+    waits: list[float] = []
 
     def make():
         yield from range(5)

@@ -101,7 +101,7 @@ def test_rows_that_were_skipped_never_reach_keras(tmp_path):
     table = with_column(text_table(27), "label", [9 if i in bad else i % 2 for i in range(27)])
     pq.write_table(table, tmp_path / "1.parquet")
     reader = open_reader(tmp_path, on_bad_row="skip", shuffle=False, num_streams=1)
-    samples = {}
+    samples: dict[int, int] = {}
     batches = list(as_tf_dataset(reader, lambda: (0, 0), on_batch=samples.__setitem__))
     assert samples == {0: 7, 1: 0, 2: 7, 3: 0}
     assert [y.numpy()[:, 0].tolist() for _, y, _ in batches] == [
