@@ -323,12 +323,17 @@ def make_file(folder):
     return folder / "file" / "report"
 
 
+def make_broken_link(folder):
+    (folder / "l").symlink_to("none")
+    return folder / "l/x"
+
+
 BAD_OUTPUTS = {
     "nothing": (lambda folder: "", "`output` must"),
     "a long name": (lambda folder: folder / ("n" * 300), "File name too long"),
     "a URI": (lambda folder: "s3://me:secret@bucket/x", "must be a path on this machine"),
     "below a file": (make_file, "is no folder"),
-    "a broken link": (lambda folder: os.symlink("none", folder / "l") or folder / "l/x", "folder"),
+    "a broken link": (make_broken_link, "folder"),
 }
 
 

@@ -59,8 +59,11 @@ def test_an_error_reaches_the_consumer_after_what_came_before_it():
 
 
 def test_an_error_in_making_the_generator_reaches_the_consumer():
+    def fail():
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        next(PrefetchIterator(lambda: 1 / 0, depth=1))
+        next(PrefetchIterator(fail, depth=1))
     assert count_threads() == 0
 
 

@@ -163,7 +163,11 @@ def test_an_error_in_the_background_surfaces_wherever_the_run_waits(tmp_path, mo
 
 def test_an_error_in_making_a_checkpoint_is_told(tmp_path):
     run = Run(tmp_path, every=1)
-    run.save._capture = lambda position: 1 / 0
+
+    def fail(position):
+        raise ZeroDivisionError
+
+    run.save._capture = fail
     run.track.on_epoch_begin(0)
     with pytest.raises(ZeroDivisionError):
         run.step(0)
