@@ -53,13 +53,13 @@ def three_of_all(tmp_path_factory) -> list[dict[str, np.ndarray]]:
 
 def assert_equal_to_one(one, ranks, name: str, of_one: str) -> None:
     """Compares in float64, so that no tolerance can hide a small error."""
-    tolerance = {"rtol": 0.05, "atol": 2e-3} if of_one == "fp16" else {"rtol": 1e-9, "atol": 1e-11}
+    rtol, atol = (0.05, 2e-3) if of_one == "fp16" else (1e-9, 1e-11)
     expected = {key: value for key, value in one.items() if key.split("/")[0] == of_one}
     assert len(expected) > 3
     for rank in ranks:
         for key, value in expected.items():
             got = rank[key.replace(of_one, name, 1)]
-            np.testing.assert_allclose(got, value, **tolerance)
+            np.testing.assert_allclose(got, value, rtol=rtol, atol=atol)
             np.testing.assert_array_equal(got, ranks[0][key.replace(of_one, name, 1)])
 
 

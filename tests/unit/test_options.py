@@ -107,7 +107,7 @@ def test_an_object_of_json_cannot_be_changed_from_outside():
     both.settings["nested"]["on"] = False
     assert both.settings == {"rates": [0.1], "nested": {"on": True}}
     with pytest.raises(TypeError):
-        both.settings["rates"] = []
+        both.settings["rates"] = []  # type: ignore[index]
 
 
 def test_objects_of_json_are_compared_hashed_sent_and_stored_by_what_they_hold():

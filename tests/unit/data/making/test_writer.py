@@ -215,7 +215,7 @@ def test_too_many_pairs_are_refused_and_the_most_can_be_made(tmp_path):
     source = texts_of([4] * 20)
     with pytest.raises(UserError, match=r"num_pairs=1000, 80 items") as error:
         make(tmp_path / "out", source, num_pairs=1000)
-    most = int(re.search(r"At most (\d+) pairs", str(error.value))[1])
+    (most,) = map(int, re.findall(r"At most (\d+) pairs", str(error.value)))
     assert 240 <= most < 245  # 16 groups of 4 have 96 positives; half of 80% are positives.
     with pytest.raises(UserError, match=rf"At most {most} pairs .* Ask for fewer pairs"):
         make(tmp_path / "out", source, num_pairs=most + 1)
