@@ -74,7 +74,7 @@ def start_slurm(head: Host, other: Host, folder: Path) -> dict[str, str]:
         host.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
         host.run(["mkdir", "-m", "755", "/run/munge"])
         files = {"key": key, "log": folder / f"munge-{host.name}.log"}
-        files |= {kind: f"/run/munge/{kind}" for kind in ("pid", "seed")}
+        files |= {kind: Path("/run/munge") / kind for kind in ("pid", "seed")}
         host.run(["munged", "--force", *(f"--{k}-file={v}" for k, v in files.items())])
     head.run(["slurmctld", "-f", config])
     for host in (head, other):

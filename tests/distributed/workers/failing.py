@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from dataclasses import fields
+from functools import partial
 
 import keras
 import numpy as np
@@ -95,7 +96,7 @@ def main() -> None:
         else:
             callbacks.append(Disturb(how, int(step)))
     run = training.train
-    training.train = lambda config: run(config, callbacks)
+    training.train = partial(run, callbacks=callbacks)
     arguments = ["train"]
     for field in fields(TrainConfig):
         if config.get(field.name) is True:

@@ -56,7 +56,7 @@ def case_xla_of_frozen_weights(world: World) -> None:
         raises(
             UserWarning,
             "not have any trainable weights",
-            lambda jit=jit_compile: fit(world, build=build, jit_compile=jit),
+            functools.partial(fit, world, build=build, jit_compile=jit_compile),
         )
 
 

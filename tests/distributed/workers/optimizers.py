@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,11 @@ def make_cases() -> dict[str, Case]:
         "Nadam": lambda **k: keras.optimizers.Nadam(0.01, **k),
         "ScheduleFreeAdamW": lambda **k: keras.optimizers.ScheduleFreeAdamW(0.01, **k),
     }
-    together = {"global_clipnorm": 0.5, "weight_decay": 0.01, "use_ema": True}
+    together: dict[str, Any] = {"global_clipnorm": 0.5, "weight_decay": 0.01, "use_ema": True}
     cases = {name: Case(optimizer=make) for name, make in makers.items()}
     for name, make in makers.items():
         cases[f"{name} with options"] = Case(
-            optimizer=lambda make=make: make(**together, ema_overwrite_frequency=4)
+            optimizer=partial(make, **together, ema_overwrite_frequency=4)
         )
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
     keras_options: dict[str, dict[str, Any]] = {
@@ -73,7 +74,7 @@ def make_cases() -> dict[str, Case]:
         "loss_scale_factor": {"loss_scale_factor": 8.0},
     }
     for name, options in keras_options.items():
-        cases[name] = Case(optimizer=lambda o=options: makers["Adam"](**o))
+        cases[name] = Case(optimizer=partial(makers["Adam"], **options))
     cases["schedule"] = Case(optimizer=lambda: keras.optimizers.SGD(schedule, momentum=0.9))
     for name in SPARSE:
         cases[f"sparse {name}"] = Case(optimizer=makers[name], is_sparse=True)
@@ -144,7 +145,8 @@ def run(case: Case, world: Any) -> list[np.ndarray]:
     elif case.passes > 1:
         groups = zip(*[iter(batches)] * case.passes, strict=True)
         batches = [
-            tuple(np.concatenate(parts) for parts in zip(*group, strict=True)) for group in groups
+            (np.concatenate([x for x, _ in group]), np.concatenate([y for _, y in group]))
+            for group in groups
         ]
         if not case.is_sum and "average_aggregated_gradients" not in case.options:
             scale = float(case.passes)

@@ -32,7 +32,8 @@ def main() -> None:
             return distributed
 
         dist.DistributedOptimizer = distribute_in_name_only
-        dist.ReplicaGuard = keras.callbacks.Callback  # It would stop the training for that.
+        # It would stop the training for that.
+        dist.ReplicaGuard = keras.callbacks.Callback  # type: ignore[misc]
     elif broken == [os.environ.get("HOROVOD_RANK")]:
         callbacks.append(Late())
     result = train(TrainConfig(**json.loads(options)), callbacks)

@@ -116,9 +116,7 @@ def case_guard_finds_a_weight_that_differs(world: World) -> None:
         raises(
             RuntimeError,
             pattern.format(path),
-            lambda model=model, callbacks=callbacks: model.fit(
-                Rows(world), verbose=0, callbacks=callbacks
-            ),
+            functools.partial(model.fit, Rows(world), verbose=0, callbacks=callbacks),
         )
         assert breaker.steps == 3, breaker.steps
     raises(ValueError, "`every`", lambda: dist.ReplicaGuard(every=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,15 @@ def case_wrong_use_is_refused(world: World) -> None:
     raises(ValueError, "distributed once", lambda: wrap(optimizer))
     outer = keras.optimizers.LossScaleOptimizer(optimizer)
     raises(ValueError, "distributed once", lambda: wrap(outer))
-    for options in (
+    refused: list[dict[str, Any]] = [
         {"op": "mean"},
         {"backward_passes_per_step": 0},
         {"gradient_predivide_factor": 0},
         {"gradient_predivide_factor": 2.0, "op": dist.Sum},
         {"groups": 0},
-    ):
-        raises(ValueError, "Received", lambda o=options: wrap(keras.optimizers.SGD(), **o))
+    ]
+    for options in refused:
+        raises(ValueError, "Received", partial(wrap, keras.optimizers.SGD(), **options))
     raises(ValueError, "must be a Keras 3 optimizer", lambda: wrap("sgd"))
     model = make_model()
     model.compile(keras.optimizers.SGD(), "mse")

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ def write(run: LocalFolder, tell: Callable[[str, int], None]) -> None:
         tell("model", version)
 
 
+def tell(pipe: int, what: str, which: int) -> None:
+    os.write(pipe, f"{what} {which}\n".encode())
+
+
 root = ""  # The folder of the run that is written at present.
 
 
@@ -104,7 +109,7 @@ def main() -> None:
             Power(number)
             write(
                 LocalFolder(Path(root)),
-                lambda what, which, pipe=writer: os.write(pipe, f"{what} {which}\n".encode()),
+                partial(tell, writer),
             )
             os._exit(0)
         os.close(writer)
