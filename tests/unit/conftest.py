@@ -10,12 +10,12 @@ def command(capsys):
     """Runs the command line; returns exit code, standard output, standard error."""
 
     def run(*arguments):
-        code = 0
+        code: str | int | None = None
         try:
             main([str(argument) for argument in arguments])
         except SystemExit as e:
-            code = e.code or 0
+            code = e.code
         captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return code or 0, captured.out, captured.err
 
     return run

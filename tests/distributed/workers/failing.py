@@ -68,7 +68,7 @@ def fail_to_write(step: int) -> None:
             (self.path / name).with_name(f".step-{step:08d}.partial").write_text("in the way")
         publish(self, name, files)
 
-    storage.LocalFolder.publish = publish_or_fail
+    storage.LocalFolder.publish = publish_or_fail  # type: ignore[method-assign]
 
 
 def fail_in_step(step: int) -> None:

@@ -78,7 +78,7 @@ def run(config: TrainConfig, kill: KillMe | None, at_save: int) -> None:
             write(path, pieces)
             kill.reached(path.name)
 
-        disk.LocalFolder.publish = watched_publish
+        disk.LocalFolder.publish = watched_publish  # type: ignore[method-assign]
         disk._write_durably = watched_write
     train(config, callbacks)
 

@@ -49,12 +49,11 @@ def fit(how: str) -> None:
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
     if how == "hang before normalization":
         model.add(dist.SyncBatchNormalization())
-    data, loss = (np.ones((400, 5)), np.ones((400, 1))), "mse"
-    if how == "slow":
-        data, loss = (np.ones((16, 5)), np.ones((16, 1))), slow_loss
+    num_rows = 16 if how == "slow" else 400
+    data = (np.ones((num_rows, 5)), np.ones((num_rows, 1)))
     model.compile(
         dist.DistributedOptimizer(keras.optimizers.SGD()),
-        loss,
+        slow_loss if how == "slow" else "mse",
         steps_per_execution=2 if how == "slow" else 1,
     )
     callbacks = [dist.BroadcastInitialState(), dist.ExactMetrics(), Disturb(how)]

@@ -34,7 +34,7 @@ class Power:
         self._synced: dict[tuple[int, int], int] = {}
         self._fsync = os.fsync
         self._is_off = False
-        os.fsync = self._sync
+        os.fsync = self._sync  # type: ignore[assignment]
         sys.addaudithook(self._watch)
 
     def _watch(self, event: str, args: tuple[Any, ...]) -> None:
