@@ -26,6 +26,7 @@ from sharedlayers_dist.data import (
     encode_text,
     index_dataset,
     make_alphabet,
+    resolve_alphabet,
 )
 from sharedlayers_dist.data.order.epoch_plan import plan_epoch
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
@@ -140,7 +141,7 @@ def measure_reader() -> None:
         for batch_size, size in ((256, 1), (4096, 1), (256, 4)):
             reading = PairReading(
                 index=index,
-                alphabet=index.metadata.alphabet,
+                alphabet=resolve_alphabet(index),
                 options=OrderOptions(seed=0, batch_size=batch_size, num_streams=24),
             )
             reader = reading.open(World(rank=0, size=size))

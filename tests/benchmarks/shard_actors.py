@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import OrderOptions, PairReading, index_dataset
+from sharedlayers_dist.data import OrderOptions, PairReading, index_dataset, resolve_alphabet
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
@@ -50,7 +50,7 @@ def read_from(folder: str) -> PairReading:
     index = index_dataset(folder)
     return PairReading(
         index=index,
-        alphabet=index.metadata.alphabet or "",
+        alphabet=resolve_alphabet(index),
         options=OrderOptions(seed=0, batch_size=BATCH_SIZE, num_streams=24),
     )
 

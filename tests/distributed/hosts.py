@@ -83,6 +83,7 @@ class Host:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        assert self._holder.stdout is not None
         with self._holder.stdout:
             if self._holder.stdout.readline() != "ready\n":
                 raise RuntimeError(f"The host {name} did not start.")

@@ -148,11 +148,11 @@ def test_a_store_that_is_cut_off_ends_all_and_the_run_goes_on_when_it_is_back(
     run = make_uri(f"{bucket}/run", object_store)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The one that was cut off is passed over.
-        good = read_newest_checkpoint(open_folder(run)).step
-    assert good >= 1
+        good = read_newest_checkpoint(open_folder(run))
+    assert good is not None
     results = train(2, options(pairs, run, resume=True))
     assert [r.returncode for r in results] == [0, 0], results[0].output
-    assert f"going on after step {good}" in results[0].output
+    assert f"going on after step {good.step}" in results[0].output
     assert_same_tensors(run, whole)
     assert_no_line_is_missing_or_repeated(run)
 
@@ -204,10 +204,9 @@ def test_a_request_to_stop_during_validation_acts_when_that_has_ended(pairs, tmp
     assert steps(run) == [5]
     *_, last = read_lines(run)
     assert (last["event"], last["step"]) == ("epoch", 5)
-    assert (
-        last["val_loss"]
-        == read_newest_checkpoint(open_folder(str(run))).state["metrics"]["val_loss"]
-    )
+    checkpoint = read_newest_checkpoint(open_folder(str(run)))
+    assert checkpoint is not None
+    assert last["val_loss"] == checkpoint.state["metrics"]["val_loss"]
 
 
 def test_a_second_ctrl_c_leaves_at_once(pairs, tmp_path):

@@ -175,9 +175,11 @@ def test_the_encoder_is_found_in_models_written_by_hand_and_only_there():
     merged = layers.Concatenate()([lstm(a), lstm(b)])
     model = keras.Model([a, b], layers.Dense(1)(merged))
     found = models.find_encoder(model)
+    assert found is not None
     assert found.layer is lstm
     assert found.encoded == (models.get_output_at(lstm, 0), models.get_output_at(lstm, 1))
     swapped = models.find_encoder(keras.Model([b, a], layers.Dense(1)(merged)))
+    assert swapped is not None
     assert swapped.encoded == found.encoded[::-1]
 
     three = layers.Concatenate()([lstm(a), lstm(b), lstm(c)])

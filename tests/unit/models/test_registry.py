@@ -37,7 +37,9 @@ def test_one_model_of_each_kind_is_to_start_from():
 def test_a_pair_model_takes_the_options_of_its_encoder_and_a_head():
     model = models.build("character_cnn_pair", length=16, size=8, head="comparison")
     assert model.input_shape == [(None, 16), (None, 16)]
-    assert models.find_encoder(model).layer.output_shape == (None, 8)
+    found = models.find_encoder(model)
+    assert found is not None
+    assert found.layer.output_shape == (None, 8)
     assert "Multiply" in [type(layer).__name__ for layer in model.layers]
 
 

@@ -143,7 +143,9 @@ def test_a_loaded_model_still_shares(name, head, encoder, num_shared_weights, tm
     assert models.get_input_at(shared.layer, 1) is loaded.inputs[1]
     assert len(shared.layer.weights) == num_shared_weights
     assert len(loaded.weights) == len(model.weights) == num_shared_weights + 2
-    assert models.find_encoder(loaded).layer is shared.layer
+    found = models.find_encoder(loaded)
+    assert found is not None
+    assert found.layer is shared.layer
 
     before = [w.numpy() for w in loaded.weights]
     for either in (model, loaded):

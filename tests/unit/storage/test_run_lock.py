@@ -66,6 +66,7 @@ def hold():
         command = [sys.executable, "-c", HOLD, uri, owner]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         processes.append(process)
+        assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         return process
 

@@ -25,6 +25,7 @@ def test_a_second_signal_ends_a_process_that_is_busy_outside_of_python(number):
     command = [sys.executable, "-c", CODE]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             process.send_signal(number)
             with pytest.raises(subprocess.TimeoutExpired):

@@ -41,6 +41,7 @@ def test_a_terminal_of_100_columns_shows_what_a_person_reads():
         progress.begin("epoch 10/10", 0)
         values = {"accuracy": 0.9583, "loss": 0.46691, "roc_auc": 0.98, "pairs_per_second": 803.2}
         waits = {"data_wait_share": 0.011, "collective_wait_share": 0.124}
+        assert progress._bar is not None
         progress._bar.mininterval = 0  # Shows each step.
         progress.step(400, values | waits | {"peak_memory_mb": 1952.7})
         shown = ""

@@ -16,6 +16,7 @@ def test_pairs_are_made_of_items_in_a_bucket_and_do_not_tell_the_secret(
     config = PairsConfig(items=items, text="text", group="who", output=str(tmp_path / "out"))
     make_pairs(config)
     made = index_dataset(str(tmp_path / "out" / "train"))
+    assert made.metadata is not None
     assert made.metadata.made_by["items"].startswith("s3://***@pairs/items.csv?")
     for name in ("absent.csv", "absent/"):
         absent = make_uri(f"pairs/{name}", object_store)

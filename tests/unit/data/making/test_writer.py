@@ -94,6 +94,7 @@ def test_the_files_have_the_schema_and_the_alphabet_of_the_training_set(tmp_path
         assert schema.field("a").type == pa.string()
         assert schema.field("label").type == pa.int8()
         metadata = read_metadata(schema)
+        assert metadata is not None
         assert metadata.kind == "text"
         assert metadata.alphabet == expected
         assert metadata.made_by["command"] == "test"
@@ -187,7 +188,9 @@ def test_images_can_be_split_by_item(tmp_path):
     for name in SETS:
         table = pq.read_table(tmp_path / "out" / name)
         assert table.schema.field("a").type == source.item_type
-        assert read_metadata(table.schema).alphabet is None
+        metadata = read_metadata(table.schema)
+        assert metadata is not None
+        assert metadata.alphabet is None
         sides = [table[side].combine_chunks().to_numpy_ndarray() for side in "ab"]
         images[name] = {image.tobytes() for side in sides for image in side}
         assert set(table["group_a"].to_pylist()) == set("0123")

@@ -230,6 +230,7 @@ def test_a_bad_item_is_named_or_left_out_and_counted_once(tmp_path, columns, mes
     with pytest.raises(ValueError, match=f"^{re.escape(place)}.*--on-bad-row skip"):
         read_items(str(tmp_path), item="text", group="who")
     items = read_items(str(tmp_path), item="text", group="who", on_bad_row="skip")
+    assert not isinstance(items.items, np.ndarray)
     assert items.items.to_pylist() == ["a", "b", "c"]
     assert items.group_of_item.tolist() == [0, 0, 1]
     readers = [open_reader(items, rank=rank, size=2) for rank in range(2)]

@@ -139,7 +139,9 @@ def test_a_loaded_model_still_shares_its_encoder(name, tmp_path):
     model = models.pair_classifier(small(name), "scaled_cosine")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert models.find_encoder(loaded).layer.name == name
+    found = models.find_encoder(loaded)
+    assert found is not None
+    assert found.layer.name == name
     assert [shared.calls for shared in models.shared_layers(loaded)] == [(("a",), ("b",))]
 
 

@@ -232,6 +232,7 @@ def test_a_file_that_was_cut_short_is_noticed(tmp_path, file):
         path.write_bytes(whole[:size])
         with pytest.warns(UserWarning, match="passed over: .*step-00000002"):
             newest = read_newest_checkpoint(run)
+        assert newest is not None
         assert newest.step == 1
         assert_is_whole(newest)
 
