@@ -64,7 +64,7 @@ def count_reductions(graph: Any) -> tuple[int, int]:
     return len(always), len(in_branches)
 
 
-def time_steps(step: Callable[[], None], steps: int = STEPS) -> float:
+def time_steps(step: Callable[[], object], steps: int = STEPS) -> float:
     """Returns milliseconds per step."""
     started = time.perf_counter()
     for _ in range(steps):

@@ -154,7 +154,7 @@ class Host:
 
 def make_ssh_key(path: Path) -> None:
     """Makes a key without a passphrase: `path` and `path`.pub."""
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path]
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 

@@ -32,7 +32,7 @@ def pairs(tmp_path_factory):
     return write_text_pairs(folder, 50)
 
 
-def options(pairs: Path, run: Path, **more) -> dict:
+def options(pairs: Path, run: Path | str, **more) -> dict:
     """4 full steps an epoch, and one of 2 pairs."""
     own = {"log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 9}
     return make_options(pairs, run, **own | more)

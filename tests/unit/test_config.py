@@ -67,9 +67,15 @@ def test_pairs_cannot_be_made_of_a_column_with_itself():
 
 def test_a_choice_that_is_none_is_refused_by_the_other_commands_too():
     with pytest.raises(ValueError, match="`split_by` must be one of group, item"):
-        PairsConfig(items="i.csv", output="o", text="t", group="g", split_by="author")
+        PairsConfig(
+            items="i.csv",
+            output="o",
+            text="t",
+            group="g",
+            split_by="author",  # type: ignore[arg-type]
+        )
     with pytest.raises(ValueError, match="`split_by` must be one of recorded, group, item"):
-        InspectConfig(("pairs",), split_by="author")
+        InspectConfig(("pairs",), split_by="author")  # type: ignore[arg-type]
 
 
 def test_every_option_is_in_one_group_and_can_be_had_with_it():

@@ -4,7 +4,7 @@ import doctest
 import json
 import pickle
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from cyclopts import App, CycloptsError, Parameter
@@ -92,7 +92,14 @@ def test_a_value_of_another_type_or_out_of_bounds_is_refused(wrong, rule):
 
 
 def test_what_lies_on_a_bound_is_taken():
-    given = {"count": 1, "seed": 0, "rate": 1, "share": 1.0, "most": 1, "several": ("a",)}
+    given: dict[str, Any] = {
+        "count": 1,
+        "seed": 0,
+        "rate": 1,
+        "share": 1.0,
+        "most": 1,
+        "several": ("a",),
+    }
     both = Both(**given)
     assert {f.name: getattr(both, f.name) for f in fields(both)}.items() >= given.items()
 

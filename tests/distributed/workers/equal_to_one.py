@@ -89,7 +89,8 @@ def main() -> None:
     folder, hows = Path(sys.argv[1]), sys.argv[2:]
     world = dist.init()
     for how in hows:
-        np.savez(folder / f"{how}.{world.size}.{world.rank}.npz", **train(how))
+        arrays = train(how)
+        np.savez(folder / f"{how}.{world.size}.{world.rank}.npz", allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

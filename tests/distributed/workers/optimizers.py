@@ -182,7 +182,7 @@ def main() -> None:
         for i, array in enumerate(run(case, world)):
             arrays[f"{name}/{i}"] = array
         print(f"{time.monotonic() - started:5.1f} s  {name}", flush=True)
-    np.savez(folder / f"{world.size}.{world.rank}.npz", **arrays)
+    np.savez(folder / f"{world.size}.{world.rank}.npz", allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

@@ -166,11 +166,12 @@ def case_waiting_for_a_late_rank_is_counted(world: World) -> None:
         y = tf.ensure_shape(tf.numpy_function(take_time, [y], tf.float32), (None, 1))
         return keras.losses.mean_squared_error(y, y_pred)
 
-    for late, options, compiled in (
+    ways: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
         (0, {}, {"loss": loss}),
         (1, {"groups": 2}, {"jit_compile": True}),
         (1, {"backward_passes_per_step": 2}, {"run_eagerly": True}),
-    ):
+    ]
+    for late, options, compiled in ways:
         model = make_model()
         optimizer = dist.DistributedOptimizer(keras.optimizers.SGD(), **options)
         model.compile(optimizer, **{"loss": "mse"} | compiled)

@@ -378,4 +378,4 @@ def test_an_output_may_lie_in_the_home_folder(command, trained, tmp_path, monkey
 def test_another_choice_than_error_and_skip_is_refused():
     for config in (PredictConfig, EvaluateConfig):
         with pytest.raises(UserError, match="`on_bad_row` must be one of error, skip"):
-            config(run="r", pairs="p", output="o", on_bad_row="ignore")
+            config(run="r", pairs="p", output="o", on_bad_row="ignore")  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from sharedlayers_dist.storage.folder import open_folder
 from sharedlayers_dist.storage.holder import Holder
 from sharedlayers_dist.storage.run_lock import (
     LOCK,
+    RunLock,
     RunLockLostError,
     lock_run,
     require_unlocked,
@@ -168,7 +169,7 @@ def test_a_lease_of_another_machine_that_is_renewed_is_respected(store_uri):
 
 
 def test_of_two_that_take_a_lease_together_one_has_it(store_uri):
-    outcomes = []
+    outcomes: list[RunLock | UserError] = []
 
     def take():
         try:

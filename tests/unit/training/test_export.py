@@ -16,7 +16,7 @@ def test_a_damaged_best_checkpoint_leaves_the_next_best_model(trained, run):
         step: read_checkpoint(LocalFolder(run), f"step-{step:08d}").state["metrics"]["loss"]
         for step in (2, 4)
     }
-    best, second = sorted(losses, key=losses.get)
+    best, second = sorted(losses, key=losses.__getitem__)
     (run / "checkpoints" / f"step-{best:08d}" / "state.json").write_text("{}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -367,15 +368,16 @@ def test_pairs_are_made_of_a_file(tmp_path):
         ):
             rows.writerow([number, *row])
         rows.writerow([number + 1, "", "nobody's"])
-    options = {
-        "items": str(tmp_path / "items.csv"),
-        "text": "text",
-        "group": "who",
-        "num_pairs": 3000,
-    }
+    config = PairsConfig(
+        items=str(tmp_path / "items.csv"),
+        output=str(tmp_path / "a"),
+        text="text",
+        group="who",
+        num_pairs=3000,
+    )
     with pytest.raises(UserError, match="'who' is null or empty"):
-        make_pairs(PairsConfig(output=str(tmp_path / "a"), **options))
-    summary = make_pairs(PairsConfig(output=str(tmp_path / "a"), on_bad_row="skip", **options))
+        make_pairs(config)
+    summary = make_pairs(replace(config, on_bad_row="skip"))
     assert summary.bad_rows == 1
     make(tmp_path / "b", source)
     for name in SETS:

@@ -138,7 +138,7 @@ def test_items_travel_as_the_place_where_they_are_read(texts, tmp_path):
         pickle.loads(sent)
 
 
-def open_reader(items, *, rank=0, size=1):
+def open_reader(items, *, rank=0, size=1, **options):
     return PKReader(
         items,
         alphabet=ALPHABET,
@@ -146,6 +146,7 @@ def open_reader(items, *, rank=0, size=1):
         items_per_group=3,
         seed=0,
         world=World(rank=rank, size=size),
+        **options,
     )
 
 
@@ -171,9 +172,8 @@ def test_any_number_of_ranks_shares_the_same_batches(texts, size):
 
 
 def test_nothing_ahead_is_refused(texts):
-    options = {"groups_per_batch": 3, "items_per_group": 3, "seed": 0, "world": World()}
     with pytest.raises(ValueError, match="batches_ahead=0"):
-        PKReader(texts, alphabet=ALPHABET, batches_ahead=0, **options)
+        open_reader(texts, batches_ahead=0)
 
 
 def test_they_feed_a_model_like_a_list_of_pairs(texts):

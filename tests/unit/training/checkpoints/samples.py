@@ -14,7 +14,7 @@ from sharedlayers_dist.training.checkpoints.files import (
 
 
 def make_checkpoint(step: int) -> Checkpoint:
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "model.00000": np.arange(600, dtype=np.float32).reshape(20, 30) + step,
         "model.00001": np.array(step, np.int64),
         "metrics.00000": np.array([0.1], np.float64),
