@@ -4,6 +4,7 @@ import gzip
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import pyarrow as pa
@@ -64,12 +65,12 @@ def inspect_pairs(index, address):
     read_set(index, choose_row_groups(index, None), GroupNumbers(), lambda num_rows: None)
 
 
-def go_through(name, address, on_bad_row):
+def go_through(index, address, name, on_bad_row):
     uri = make_uri(f"failing/{name}", address)
     list(FileItems(uri, column="text", group="who", on_bad_row=on_bad_row).iter_batches())
 
 
-def hold_items(address, on_bad_row):
+def hold_items(index, address, on_bad_row):
     uri = make_uri("failing/items.parquet", address)
     read_items(uri, item="text", group="who", on_bad_row=on_bad_row)
 
@@ -86,17 +87,17 @@ for mode in ("error", "skip"):
         f"pairs, {mode}": (
             0,
             f"{PAIRS}, row group [01]",
-            lambda index, way, mode=mode: read_pairs(index, way, mode),
+            partial(read_pairs, on_bad_row=mode),
         ),
         f"alphabet, {mode}": (
             1,  # The footer.
             f"{PAIRS}, row group 0",
-            lambda index, way, mode=mode: count_alphabet(index, way, mode),
+            partial(count_alphabet, on_bad_row=mode),
         ),
         f"items in memory, {mode}": (
             0,
             r"failing/items\.parquet",
-            lambda index, way, mode=mode: hold_items(way, mode),
+            partial(hold_items, on_bad_row=mode),
         ),
     }
     for file, place in (
@@ -107,7 +108,7 @@ for mode in ("error", "skip"):
         READS[f"{file}, {mode}"] = (
             int(file == "items.parquet"),
             f"failing/{file}, {place}",
-            lambda index, way, file=file, mode=mode: go_through(file, way, mode),
+            partial(go_through, name=file, on_bad_row=mode),
         )
 
 
