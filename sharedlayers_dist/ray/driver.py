@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -149,6 +150,8 @@ class _Driver:
     def run(self, make_callbacks: MakeCallbacks, ray_callbacks: Sequence[UserCallback]) -> Result:
         """Places the run, trains, and cleans up."""
         config, sources = self._config, read_sources()
+        # Unpickled when workers have loaded TensorFlow without its notes: it often refers to Keras.
+        callbacks = cloudpickle.dumps(make_callbacks)
         require_same_sources(sources)
         wait_for_resources(config, num_shard_actors=self._num_shard_actors, say=say)
         control = start_control()
@@ -162,7 +165,7 @@ class _Driver:
             node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
             if difference := describe_difference(sources, read_sources(), node):
                 raise RuntimeError(difference)
-            return train_on_worker(config, make_callbacks, actors, control)
+            return train_on_worker(config, callbacks, actors, control)
 
         trainer = DataParallelTrainer(
             train_as_one_rank,

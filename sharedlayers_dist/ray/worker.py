@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
+from ray import cloudpickle
 from ray.exceptions import RayError
 
 from sharedlayers_dist.config import TrainConfig
@@ -35,9 +36,15 @@ MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 
 
 def train_on_worker(
-    config: TrainConfig, make_callbacks: MakeCallbacks, shard_actors: Sequence[Any], control: Any
+    config: TrainConfig, make_callbacks: bytes, shard_actors: Sequence[Any], control: Any
 ) -> TrainResult | Exception:
     """Trains as one rank; Ray Train starts this on every worker.
+
+    Args:
+        config: The run's options.
+        make_callbacks: A pickled `MakeCallbacks`.
+        shard_actors: The actors that read; none if the workers do.
+        control: The run's control actor.
 
     Returns:
         What was trained, or an error that another try would only meet again: a user's mistake, a
@@ -57,7 +64,7 @@ def train_on_worker(
     try:
         return fit(
             replace(config, resume=config.resume or num_restarts() > 0),
-            [*make_callbacks(), report],
+            [*cloudpickle.loads(make_callbacks)(), report],
             open_reader=_choose_reading(shard_actors),
             listen=lambda: nullcontext(stop),
             stream=DriverStream(control),

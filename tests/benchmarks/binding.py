@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from sharedlayers_dist import dist
+from sharedlayers_dist.quiet import holding_back_notes
+
+with holding_back_notes():
+    import keras
+    import tensorflow as tf
 
 MODELS: dict[str, list[tuple[int, ...]]] = {
     "82 thousand weights": [(256, 256), (64, 256), (256,), (128, 1), (1,)],

@@ -14,15 +14,19 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from sharedlayers_dist import models
+from sharedlayers_dist.quiet import holding_back_notes
 from sharedlayers_dist.storage.folder import LocalFolder
-from sharedlayers_dist.training.checkpoints import state
-from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
-from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
-from sharedlayers_dist.training.position import Position
+
+with holding_back_notes():
+    import keras
+
+    from sharedlayers_dist.training.checkpoints import state
+    from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
+    from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
+    from sharedlayers_dist.training.position import Position
 
 SECONDS_BETWEEN_SAVES = 10.0
 NUM_INTERVALS = 6
