@@ -199,7 +199,7 @@ def _say(error: BaseException) -> None:
     Libraries' errors may hold a URI with its secrets.
     """
     launch = Launch.detect()
-    place = f" (rank {launch.rank})" if launch.size > 1 else ""
+    place = f" (rank {launch.rank})" if not launch.is_alone else ""
     text = hide_secrets(" ".join(str(error).split()))
     print(f"sharedlayers{place}: {text}", file=sys.stderr, flush=True)
 

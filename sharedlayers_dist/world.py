@@ -16,13 +16,18 @@ _LAUNCHERS = (
     ("Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("MVAPICH2", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
     ("MPICH, Intel MPI or another one with PMI", "PMI_SIZE", "PMI_RANK"),
+    # These two tell a process its index alone. They may have started their daemons with srun, too.
+    ("a launcher with PMIx", "", "PMIX_RANK"),
+    ("MPICH with -pmi-port", "", "PMI_ID"),
     # Not SLURM_NTASKS, which `sbatch` and `salloc` set for the one script that they start.
     ("Slurm's srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
-"""Launchers, and the variables that hold the number of processes and this one's index."""
+"""Launchers, and the variables that hold the number of processes, if one does, and their index."""
 _RAY_PROCESS = "RAY_RAYLET_PID"
 """Set by Ray in the processes that it starts, which inherit the variables of the srun that started
 Ray itself on their node; these say nothing of them."""
+_SLURMS_PMIX = "slurm."
+"""How the names begin that Slurm gives PMIx (`srun --mpi=pmix`); its own variables say more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,8 @@ class Launch:
         >>> mpirun = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
         >>> Launch.detect(mpirun)
         Launch(rank=1, size=2, launcher='Open MPI', variable='OMPI_COMM_WORLD_SIZE')
+        >>> print(Launch.detect({"PMIX_RANK": "1"}))
+        processes started by a launcher with PMIx, which does not say how many (PMIX_RANK=1)
         >>> Launch.detect({})
         Launch(rank=0, size=1, launcher='', variable='')
     """
@@ -42,11 +49,11 @@ class Launch:
     rank: int = 0
     """Index of this process among those started together."""
     size: int = 1
-    """Number of processes started together, over all hosts."""
+    """Number of processes started together, over all hosts; 0 where their launcher does not say."""
     launcher: str = ""
     """The program that started them; empty if none is seen."""
     variable: str = ""
-    """The environment variable that holds `size`."""
+    """The environment variable that holds `size`, or `rank` where none holds `size`."""
 
     @classmethod
     def detect(cls, environment: Mapping[str, str] | None = None) -> Launch:
@@ -57,17 +64,21 @@ class Launch:
         """
         environment = os.environ if environment is None else environment
         for launcher, size, rank in _LAUNCHERS:
-            if size.startswith("SLURM") and _RAY_PROCESS in environment:
-                continue
-            if environment.get(size, "").isdecimal():
+            variable = size or rank
+            if environment.get(variable, "").isdecimal() and _is_own(variable, environment):
                 index = environment.get(rank, "")
                 return cls(
                     rank=int(index) if index.isdecimal() else 0,
-                    size=int(environment[size]),
+                    size=int(environment[size]) if size else 0,
                     launcher=launcher,
-                    variable=size,
+                    variable=variable,
                 )
         return cls()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process was started together with this one."""
+        return self.size == 1
 
     @property
     def is_rank_zero(self) -> bool:
@@ -75,6 +86,11 @@ class Launch:
         return self.rank == 0
 
     def __str__(self) -> str:
+        if self.size == 0:
+            return (
+                f"processes started by {self.launcher}, which does not say how many "
+                f"({self.variable}={self.rank})"
+            )
         return f"{self.size} processes started by {self.launcher} ({self.variable}={self.size})"
 
     def require_one_process(self, received: str, remedy: str) -> None:
@@ -87,11 +103,20 @@ class Launch:
         Raises:
             CollectiveUserError: if several processes were started.
         """
-        if self.size > 1:
+        if not self.is_alone:
             raise CollectiveUserError(
                 f"Only one process may do this. Received: {received}, {self}. {remedy} Unset "
                 f"{self.variable} if they have nothing to do with each other."
             )
+
+
+def _is_own(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether a variable was set for this process, and not for the one that started it."""
+    if variable.startswith("SLURM"):
+        return _RAY_PROCESS not in environment
+    if variable == "PMIX_RANK":
+        return not environment.get("PMIX_NAMESPACE", "").startswith(_SLURMS_PMIX)
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

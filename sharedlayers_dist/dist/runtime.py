@@ -83,7 +83,7 @@ def init(
             _require_nccl(_horovod)
         return _world
     launch = Launch.detect()
-    if launch.size > 1:
+    if not launch.is_alone:
         limit = STALL_LIMIT_SECONDS if stall_limit_seconds is None else stall_limit_seconds
         _world = _join(launch, require_gpu, require_nccl, limit, process_sets)
         _chosen = asked | {"stall_limit_seconds": limit}
@@ -161,10 +161,10 @@ def world() -> World:
     if _world is not None:
         return _world
     launch = Launch.detect()
-    if launch.size > 1:
+    if not launch.is_alone:
         raise RuntimeError(
             "Several ranks were started, so `sharedlayers_dist.dist.init()` must be called before "
-            f"anything else of `dist`. Received: {launch.size} ranks, no call of init()."
+            f"anything else of `dist`. Received: {launch}, no call of init()."
         )
     return World()
 
@@ -206,7 +206,7 @@ def import_horovod() -> ModuleType:
         RuntimeError: if Horovod is not installed, has no TensorFlow part, or was built for
             another TensorFlow.
     """
-    started = f"{Launch.detect().size} ranks were started"
+    started = f"{Launch.detect().size or 'Several'} ranks were started"
     try:
         distribution = importlib.metadata.distribution("horovod")
     except importlib.metadata.PackageNotFoundError:
@@ -243,14 +243,14 @@ def _require_all_processes(horovod: ModuleType, launch: Launch) -> None:
     a rank zero of its own, train alone, and write the same files as the others.
     """
     size = horovod.size()
-    if size == launch.size:
+    if size == launch.size or (size > 1 and launch.size == 0):
         return
     horovod.shutdown()
     mpi = "" if horovod.mpi_built() else " It was built without MPI."
     raise CollectiveUserError(
         "Horovod must join all processes that were started together. Received: "
-        f"horovod.size()={size}, {launch}.{mpi} Start them with `horovodrun -np {launch.size} "
-        f"...`, or unset {launch.variable} if this is one process."
+        f"horovod.size()={size}, {launch}.{mpi} Start them with `horovodrun -np "
+        f"{launch.size or 'N'} ...`, or unset {launch.variable} if this is one process."
     )
 
 

@@ -132,7 +132,8 @@ def main() -> None:
     if "HOROVOD_SIZE" not in os.environ:
         from tests.distributed.launcher import run_ranks
 
-        print(run_ranks("tests.benchmarks.binding", 2, timeout=600)[0].output)
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        print(run_ranks("tests.benchmarks.binding", 2, timeout=600, env=quiet)[0].output)
         return
     dist.init()
     keras.utils.set_random_seed(0)

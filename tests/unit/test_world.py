@@ -17,7 +17,9 @@ from tests.distributed.pairs import write_text_pairs
 
 HOROVOD = {"HOROVOD_SIZE": "2", "HOROVOD_RANK": "0"}
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
+PRTERUN = {"PMIX_RANK": "1", "PMIX_NAMESPACE": "prterun-alpha-207@1"}
 SRUN = {"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
+PMIX_OF_SLURM = {"PMIX_RANK": "3", "PMIX_NAMESPACE": "slurm.pmix.7.0"}
 
 
 @pytest.mark.parametrize(
@@ -30,14 +32,19 @@ SRUN = {"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
         (OPEN_MPI, 1, 2, "OMPI_COMM_WORLD_SIZE"),
         ({"MV2_COMM_WORLD_SIZE": "2", "MV2_COMM_WORLD_RANK": "1"}, 1, 2, "MV2_COMM_WORLD_SIZE"),
         ({"PMI_SIZE": "4", "PMI_RANK": "2"}, 2, 4, "PMI_SIZE"),
+        (PRTERUN, 1, 0, "PMIX_RANK"),
+        ({"PMI_PORT": "alpha:40271", "PMI_ID": "1"}, 1, 0, "PMI_ID"),
         (SRUN, 3, 4, "SLURM_STEP_NUM_TASKS"),
+        # srun --mpi=pmix, whose PMIx knows less than Slurm's own variables.
+        (SRUN | PMIX_OF_SLURM, 3, 4, "SLURM_STEP_NUM_TASKS"),
         # A batch script, or the shell of an allocation, is one process whatever it may start.
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, 0, 1, ""),
         # The innermost launcher counts: mpirun starts its daemons with srun.
-        (SRUN | OPEN_MPI, 1, 2, "OMPI_COMM_WORLD_SIZE"),
+        (SRUN | OPEN_MPI | PRTERUN, 1, 2, "OMPI_COMM_WORLD_SIZE"),
+        (SRUN | PRTERUN | {"SLURM_STEP_NUM_TASKS": "1"}, 1, 0, "PMIX_RANK"),
         (SRUN | HOROVOD | {"HOROVOD_SIZE": "1"}, 0, 1, "HOROVOD_SIZE"),
         # The processes of a Ray that srun started on each node.
-        (SRUN | {"RAY_RAYLET_PID": "9"}, 0, 1, ""),
+        (SRUN | PMIX_OF_SLURM | {"RAY_RAYLET_PID": "9"}, 0, 1, ""),
     ],
 )
 def test_the_variables_of_each_launcher(environment, rank, size, variable):
@@ -46,14 +53,24 @@ def test_the_variables_of_each_launcher(environment, rank, size, variable):
 
 
 @pytest.mark.timeout(180)
-def test_processes_that_horovod_does_not_see_are_refused_before_they_write(tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "rank_variable", "words"),
+    [
+        (OPEN_MPI, "OMPI_COMM_WORLD_RANK", ["OMPI_COMM_WORLD_SIZE=2", "horovodrun -np 2"]),
+        (PRTERUN, "PMIX_RANK", ["does not say how many (PMIX_RANK=0)", "horovodrun -np N"]),
+    ],
+    ids=["Open MPI", "PMIx"],
+)
+def test_processes_that_horovod_does_not_see_are_refused_before_they_write(
+    environment, rank_variable, words, tmp_path
+):
     pairs = write_text_pairs(tmp_path / "pairs", 24)
     output = tmp_path / "run"
     options = [f"--pairs={pairs}", f"--output={output}", "--epochs=1"]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "sharedlayers_dist", "train", *options],
-            env=os.environ | OPEN_MPI | {"OMPI_COMM_WORLD_RANK": rank},
+            env=os.environ | environment | {rank_variable: rank},
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,8 +82,7 @@ def test_processes_that_horovod_does_not_see_are_refused_before_they_write(tmp_p
     assert [process.returncode for process in processes] == [2, 2], outputs
     (_, line), (_, nothing) = outputs
     assert line.startswith("sharedlayers (rank 0): Horovod must join all processes")
-    words = ["horovod.size()=1", "OMPI_COMM_WORLD_SIZE=2", "horovodrun -np 2"]
-    assert all(word in line for word in words)
+    assert all(word in line for word in ["horovod.size()=1", *words])
     assert line.count("\n") == 1
     assert not nothing
     assert not output.exists()

@@ -66,7 +66,7 @@ def test_nccl_that_is_asked_for_must_be_built(monkeypatch):
 
 def test_ranks_that_do_not_join_are_told(monkeypatch):
     monkeypatch.setenv("HOROVOD_SIZE", "2")
-    with pytest.raises(RuntimeError, match=r"init\(\)` must be called.*2 ranks"):
+    with pytest.raises(RuntimeError, match=r"init\(\)` must be called.*2 processes"):
         dist.size()
 
 
