@@ -151,7 +151,13 @@ def evaluate(*, config: Annotated[EvaluateConfig, _Options]) -> None:
     from sharedlayers_dist import evaluate as evaluation
 
     figures = evaluation.evaluate(
-        config.run, config.pairs, config.output, config.batch_size, on_bad_row=config.on_bad_row
+        config.run,
+        config.pairs,
+        config.output,
+        config.batch_size,
+        on_bad_row=config.on_bad_row,
+        trust_code=config.trust_code,
+        model=config.model,
     )
     for name, value in asdict(figures).items():
         print(f"{name:22} {'not defined' if value is None else f'{value:.6g}'}")
@@ -166,7 +172,13 @@ def predict(*, config: Annotated[PredictConfig, _Options]) -> None:
     from sharedlayers_dist import evaluate as evaluation
 
     scored = evaluation.predict(
-        config.run, config.pairs, config.output, config.batch_size, on_bad_row=config.on_bad_row
+        config.run,
+        config.pairs,
+        config.output,
+        config.batch_size,
+        on_bad_row=config.on_bad_row,
+        trust_code=config.trust_code,
+        model=config.model,
     )
     if scored.num_bad_rows:
         print(f"{scored.num_bad_rows} bad rows have no score: {'; '.join(scored.problems)}")

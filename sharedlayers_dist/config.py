@@ -14,22 +14,23 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.options import (
+    EMPTY_OBJECT,
     FILLED,
     POSITIVE,
     SHARE,
+    JsonObject,
     Options,
     at_least,
     require,
 )
 
 _G = TypeVar("_G", bound="TrainGroup")
-MODE_OF_METRIC: Mapping[str, Literal["min", "max"]] = {
-    "loss": "min",
-    "accuracy": "max",
-    "roc_auc": "max",
-}
-"""The metrics of a run, and whether a small or a large value is good; those of the validation pairs
-have the same names after `val_`."""
+DEFAULT_LEARNING_RATE = 0.001
+Mode = Literal["min", "max"]
+"""Whether a small or a large value of a metric is good."""
+MODE_OF_METRIC: Mapping[str, Mode] = {"loss": "min", "accuracy": "max", "roc_auc": "max"}
+"""The metrics of a run whose model brings no others; those of the validation pairs have the same
+names after `val_`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,19 @@ class RunConfig(TrainGroup):
 class ModelConfig(TrainGroup):
     """The model to train."""
 
-    model: Literal["tweet_pair", "digit_pair"] = "tweet_pair"
-    """The pair model to train; `sharedlayers models` lists them."""
-    head: Literal["concatenation", "absolute_difference", "cosine"] = "concatenation"
-    """How the two encodings are compared; the notebook's is concatenation."""
+    model: Annotated[str, FILLED] = "tweet_pair"
+    """A name that `sharedlayers models` lists, or a function of one's own that returns an encoder
+    or a pair model: path/to/file.py:function or package.module:function."""
+    model_options: JsonObject = EMPTY_OBJECT
+    """What the model's function is called with, a JSON object of its keywords."""
+    head: Literal[
+        "auto", "concatenation", "absolute_difference", "cosine", "scaled_cosine", "comparison"
+    ] = "auto"
+    """How the two encodings are compared; `auto` is concatenation, the notebook's, for the
+    notebook's models, and scaled_cosine for all others."""
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    """What the layers compute in; their weights and the scores stay in 32 bits. `auto` is Keras's
+    own setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +128,54 @@ class OrderConfig(TrainGroup):
 class OptimizationConfig(TrainGroup):
     """How the weights are changed, and when that has an end."""
 
-    learning_rate: Annotated[float, POSITIVE] = 0.001
-    """Step size of the optimizer at the global batch size; it is not scaled by the ranks."""
+    optimizer: str = ""
+    """One of Keras's optimizers by name (adamw, sgd, ...); by default rmsprop, the notebook's. A
+    model that its function has compiled brings its own, and what else is told here."""
+    optimizer_options: JsonObject = EMPTY_OBJECT
+    """Further arguments of the optimizer, a JSON object."""
+    loss: str = ""
+    """One of Keras's losses by name; by default binary_crossentropy."""
+    loss_options: JsonObject = EMPTY_OBJECT
+    """Arguments of the loss, a JSON object."""
+    learning_rate: Annotated[float | None, POSITIVE] = None
+    """Step size of the optimizer at the global batch size, the highest one of a schedule; it is not
+    scaled by the ranks. By default 0.001."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes after the warm-up: it stays, or falls to 0 at the last step."""
+    warmup_steps: Annotated[int, at_least(0)] = 0
+    """Steps of the global batch in which the learning rate rises from 0."""
+    clip_norm: Annotated[float, at_least(0)] = 0.0
+    """Largest norm of all gradients together, over all ranks; 0 for any."""
+    weight_decay: Annotated[float, at_least(0)] = 0.0
+    """Decay of the weights in each step, as Keras's optimizers have it; 0 for none."""
     monitor: str = ""
     """Metric that says which model is best; by default val_loss, or loss without validation."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    """Whether a small or a large value of `monitor` is good; `auto` knows it of the loss, the
-    accuracy and roc_auc."""
+    """Whether a small or a large value of `monitor` is good; `auto` knows it of Keras's metrics."""
     early_stopping: Annotated[int, at_least(0)] = 0
     """Epochs without a better `monitor` after which training stops; 0 for never."""
     plateau: Annotated[int, at_least(0)] = 0
     """Epochs without a better `monitor` after which the learning rate is cut to a fifth; 0 for
     never."""
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The highest learning rate."""
+        return self.learning_rate or DEFAULT_LEARNING_RATE
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the learning rate depends on the step."""
+        return self.schedule != "constant" or self.warmup_steps > 0
+
+    def _check_rules(self) -> None:
+        require(
+            not (self.plateau and self.has_schedule),
+            "Either a schedule or a plateau sets the learning rate.",
+            plateau=self.plateau,
+            schedule=self.schedule,
+            warmup_steps=self.warmup_steps,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,33 +293,30 @@ class TrainConfig(
     @property
     def monitored(self) -> str:
         """The metric that says which model is best."""
-        return self._resolved_monitor[0]
+        return self.monitor or ("val_loss" if self.validation else "loss")
 
     @property
-    def monitored_mode(self) -> Literal["min", "max"]:
+    def monitored_mode(self) -> Mode:
         """Whether a small or a large value of it is good."""
-        return self._resolved_monitor[1]
-
-    @property
-    def _resolved_monitor(self) -> tuple[str, Literal["min", "max"]]:
         return resolve_monitor(
             self.monitor, self.monitor_mode, has_validation=bool(self.validation)
-        )
-
-    def _check_rules(self) -> None:
-        there = [*MODE_OF_METRIC]
-        there += [f"val_{name}" for name in MODE_OF_METRIC if self.validation]
-        require(
-            not self.monitor or self.monitor in there,
-            f"`monitor` must be one of {', '.join(there)}.",
-            monitor=self.monitor,
-        )
+        )[1]
 
 
 def resolve_monitor(
-    monitor: str, mode: Literal["auto", "min", "max"], *, has_validation: bool
-) -> tuple[str, Literal["min", "max"]]:
+    monitor: str,
+    mode: Literal["auto", "min", "max"],
+    *,
+    has_validation: bool,
+    mode_of_metric: Mapping[str, Mode] = MODE_OF_METRIC,
+) -> tuple[str, Mode]:
     """The metric that says which model is best, and whether a small or a large value is good.
+
+    Args:
+        monitor: The metric that was asked for; empty for the loss.
+        mode: What was asked for.
+        has_validation: Whether there are validation pairs.
+        mode_of_metric: The metrics whose direction is known, without `val_`.
 
     Raises:
         UserError: for `auto` and a metric whose direction is not known.
@@ -287,10 +330,10 @@ def resolve_monitor(
     monitored = monitor or ("val_loss" if has_validation else "loss")
     if mode != "auto":
         return monitored, mode
-    known = MODE_OF_METRIC.get(monitored.removeprefix("val_"))
+    known = mode_of_metric.get(monitored.removeprefix("val_"))
     if known is None:
         raise UserError(
-            f"`monitor_mode` auto knows {', '.join(MODE_OF_METRIC)}, also after `val_`. Received: "
+            f"`monitor_mode` auto knows {', '.join(mode_of_metric)}, also after `val_`. Received: "
             f"monitor={monitor!r}. Set monitor_mode to min or max."
         )
     return monitored, known
@@ -304,6 +347,11 @@ class ScoringConfig(Options):
     """The run folder of a finished training."""
     pairs: Annotated[str, FILLED]
     """Folder or URI of the pairs to score."""
+    trust_code: bool = False
+    """Execute the sources that the run folder keeps of a model of one's own."""
+    model: str = ""
+    """Where these sources lie instead, as `train --model` takes it; nothing of the run folder is
+    executed then."""
     batch_size: Annotated[int, at_least(1)] = 256
     """Pairs scored at a time."""
     on_bad_row: Literal["error", "skip"] = "error"

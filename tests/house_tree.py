@@ -9,7 +9,17 @@ DOCUMENT = ROOT / "docs/architecture.md"
 BEGIN, END = "```\nsharedlayers_dist/\n", "```\n"
 # From what imports nothing to what imports all.
 ORDER = (
-    *("errors", "world", "options", "config", "keras_settings", "quiet", "storage"),
+    *(
+        "errors",
+        "world",
+        "options",
+        "config",
+        "keras_settings",
+        "text_imports",
+        "user_code",
+        "quiet",
+        "storage",
+    ),
     *("models", "data", "dist", "training", "evaluate", "ray", "doctor", "cli", "__main__"),
 )
 

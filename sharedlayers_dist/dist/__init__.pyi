@@ -21,6 +21,7 @@ from .collectives import allreduce_sum as allreduce_sum
 from .collectives import barrier as barrier
 from .collectives import broadcast_arrays as broadcast_arrays
 from .collectives import broadcast_object as broadcast_object
+from .collectives import call_on_rank_zero as call_on_rank_zero
 from .collectives import raise_on_all_ranks as raise_on_all_ranks
 from .failure import OtherRankFailedError as OtherRankFailedError
 from .failure import shared_failure as shared_failure

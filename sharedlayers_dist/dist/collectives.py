@@ -5,7 +5,7 @@ Every function must be called by all ranks, in the same order. With one rank eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -130,6 +130,28 @@ def raise_on_all_ranks(error: BaseException | None) -> None:
             is_users, text = one
             raised = CollectiveUserError if is_users else CollectiveRuntimeError
             raise raised(f"Rank {rank}: {text}") from error
+
+
+def call_on_rank_zero(function: Callable[[], _T]) -> _T:
+    """Calls `function` on rank zero alone; its result, or its error, reaches every rank.
+
+    Raises:
+        CollectiveUserError: on every rank, if it raised a UserError.
+        CollectiveRuntimeError: on every rank, if it raised anything else.
+
+    Example:
+        >>> call_on_rank_zero(lambda: 3)
+        3
+    """
+    found: list[_T] = []
+    error: BaseException | None = None
+    if runtime.rank() == 0:
+        try:
+            found.append(function())
+        except Exception as e:  # Any failure must reach the ranks that wait below.
+            error = e
+    raise_on_all_ranks(error)
+    return broadcast_object(found)[0]
 
 
 class Collectives(Protocol):

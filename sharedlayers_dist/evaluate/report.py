@@ -30,6 +30,8 @@ def evaluate(
     batch_size: int = 256,
     *,
     on_bad_row: OnBadRow = "error",
+    trust_code: bool = False,
+    model: str = "",
     on_pairs: Callable[[int], Any] = lambda pairs: None,
 ) -> PairFigures:
     """Scores `pairs` with the model of `run`; writes metrics.json and report.html to `output`.
@@ -41,6 +43,8 @@ def evaluate(
         batch_size: Pairs scored at a time.
         on_bad_row: What to do with a row that cannot be used: `error`, or `skip` to leave it out
             and count it.
+        trust_code: Whether to execute the sources that the run keeps of a model of one's own.
+        model: Where these lie instead, as `train` takes it.
         on_pairs: Hears how many more pairs are done.
 
     Returns:
@@ -64,7 +68,7 @@ output='s3://bucket/report'.
                 f"output={output!r}, which holds {name}. Choose another folder."
             )
     index = index_dataset(pairs)
-    trained = TrainedRun.load(run)
+    trained = TrainedRun.load(run, trust_code=trust_code, model=model)
     scored = score_pairs(
         trained, index, batch_size=batch_size, on_bad_row=on_bad_row, on_pairs=on_pairs
     )

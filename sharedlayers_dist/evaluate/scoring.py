@@ -131,6 +131,8 @@ def predict(
     batch_size: int = 256,
     *,
     on_bad_row: OnBadRow = "error",
+    trust_code: bool = False,
+    model: str = "",
 ) -> ScoredPairs:
     """Writes the scores of `pairs` to the Parquet file `output`, in the dataset's own order.
 
@@ -144,6 +146,8 @@ def predict(
         output: The file to write, which must not exist; it appears when it is whole.
         batch_size: Pairs scored at a time.
         on_bad_row: What to do with a row that has no item, or no score: `error`, or `skip`.
+        trust_code: Whether to execute the sources that the run keeps of a model of one's own.
+        model: Where these lie instead, as `train` takes it.
 
     Returns:
         The scores, one for each row of the dataset.
@@ -164,7 +168,7 @@ output='s3://bucket/scores.parquet'.
         )
     require_folder(target.parent)
     index = index_dataset(pairs, requires_label=False)
-    trained = TrainedRun.load(run)
+    trained = TrainedRun.load(run, trust_code=trust_code, model=model)
     scored = score_pairs(
         trained, index, batch_size=batch_size, on_bad_row=on_bad_row, requires_label=False
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import PurePath
@@ -18,7 +18,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.result import Result
 
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.config import ModelConfig, TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.backend import HorovodConfig
 from sharedlayers_dist.ray.cluster import is_ray_job, join_cluster
@@ -34,10 +34,12 @@ from sharedlayers_dist.ray.same_sources import (
     read_sources,
     require_same_sources,
 )
+from sharedlayers_dist.ray.sent_model import SentModel
 from sharedlayers_dist.ray.watch import Watch, say
 from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
 from sharedlayers_dist.storage.uri import absolute, is_uri
 from sharedlayers_dist.training import RunFolder, TrainResult
+from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
 from sharedlayers_dist.world import Launch
@@ -52,6 +54,7 @@ def train(
     config: TrainConfig,
     make_callbacks: MakeCallbacks = tuple,
     *,
+    build: Callable[..., Any] | None = None,
     horovod: HorovodConfig | None = None,
     ray_callbacks: Sequence[UserCallback] = (),
 ) -> TrainResult:
@@ -63,6 +66,8 @@ def train(
     Args:
         config: The run's options. Every node must see the data and the run folder.
         make_callbacks: Makes further Keras callbacks on each worker.
+        build: Makes the model, as `sharedlayers_dist.train` takes it; workers need not have its
+            file.
         horovod: How the ranks find each other.
         ray_callbacks: Ray Train's own callbacks, such as Tune's `TuneReportCallback()`.
 
@@ -75,7 +80,9 @@ def train(
             node.
         RunInterruptedError: for a run that was asked to stop and has saved itself.
     """
-    result = train_for_result(config, make_callbacks, horovod=horovod, ray_callbacks=ray_callbacks)
+    result = train_for_result(
+        config, make_callbacks, build=build, horovod=horovod, ray_callbacks=ray_callbacks
+    )
     if not isinstance(result.return_value, TrainResult):
         raise RuntimeError(f"The run ended without a result. Received: {result.return_value!r}.")
     return result.return_value
@@ -85,6 +92,7 @@ def train_for_result(
     config: TrainConfig,
     make_callbacks: MakeCallbacks = tuple,
     *,
+    build: Callable[..., Any] | None = None,
     horovod: HorovodConfig | None = None,
     ray_callbacks: Sequence[UserCallback] = (),
 ) -> Result:
@@ -107,13 +115,14 @@ def train_for_result(
             "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
             f"after it. Received: output={config.output!r}."
         )
+    code = ModelSource(build=build).read(config.group(ModelConfig))
     config = with_absolute_paths(config)
     folder = RunFolder(config.output)
     folder.require_usable(config)
     folder.files.remove(RAY_SNAPSHOT)  # Of an earlier driver; checkpoints have come and gone since.
     with join_cluster(config.address):
         return _Driver(config, folder, horovod or HorovodConfig()).run(
-            make_callbacks, ray_callbacks
+            SentModel.pack(build, code), make_callbacks, ray_callbacks
         )
 
 
@@ -147,7 +156,12 @@ class _Driver:
             config.worker_range[1] if config.num_shard_actors < 0 else config.num_shard_actors
         )
 
-    def run(self, make_callbacks: MakeCallbacks, ray_callbacks: Sequence[UserCallback]) -> Result:
+    def run(
+        self,
+        model: SentModel,
+        make_callbacks: MakeCallbacks,
+        ray_callbacks: Sequence[UserCallback],
+    ) -> Result:
         """Places the run, trains, and cleans up."""
         config, sources = self._config, read_sources()
         # Unpickled when workers have loaded TensorFlow without its notes: it often refers to Keras.
@@ -165,7 +179,7 @@ class _Driver:
             node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
             if difference := describe_difference(sources, read_sources(), node):
                 raise RuntimeError(difference)
-            return train_on_worker(config, callbacks, actors, control)
+            return train_on_worker(config, model, callbacks, actors, control)
 
         trainer = DataParallelTrainer(
             train_as_one_rank,

@@ -20,6 +20,7 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, attend
+from sharedlayers_dist.ray.sent_model import SentModel
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import RunInterruptedError
 from sharedlayers_dist.training.readers import OpenReader
@@ -36,12 +37,17 @@ MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 
 
 def train_on_worker(
-    config: TrainConfig, make_callbacks: bytes, shard_actors: Sequence[Any], control: Any
+    config: TrainConfig,
+    model: SentModel,
+    make_callbacks: bytes,
+    shard_actors: Sequence[Any],
+    control: Any,
 ) -> TrainResult | Exception:
     """Trains as one rank; Ray Train starts this on every worker.
 
     Args:
         config: The run's options.
+        model: What the driver sends of a model of one's own.
         make_callbacks: A pickled `MakeCallbacks`.
         shard_actors: The actors that read; none if the workers do.
         control: The run's control actor.
@@ -65,6 +71,7 @@ def train_on_worker(
         return fit(
             replace(config, resume=config.resume or num_restarts() > 0),
             [*cloudpickle.loads(make_callbacks)(), report],
+            source=model.unpack(),
             open_reader=_choose_reading(shard_actors),
             listen=lambda: nullcontext(stop),
             stream=DriverStream(control),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sharedlayers_dist.config import TrainConfig
@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder", "TrainResult", "require_launcher", "train"]
 
 
-def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainResult:
+def train(
+    config: TrainConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    build: Callable[..., keras.Layer] | None = None,
+) -> TrainResult:
     """Trains a pair model as `config` says; every rank of a distributed run calls this.
 
     Args:
         config: The run's options, the same on all ranks.
         callbacks: Further Keras callbacks, called after this project's own on every rank.
+        build: Returns an encoder (one input, one output) or a pair model (two inputs, one score),
+            compiled or not; takes `config.model_options` as keywords. Instead of `config.model`.
 
     Returns:
         What was trained and where it lies; the same on all ranks.
@@ -35,8 +42,9 @@ def train(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = (
     require_launcher(config)
     require_usable_settings()
     from sharedlayers_dist.training.fit import fit  # Here, so that importing loads no TensorFlow.
+    from sharedlayers_dist.training.model_source import ModelSource
 
-    return fit(config, callbacks)
+    return fit(config, callbacks, source=ModelSource(build=build))
 
 
 def require_launcher(config: TrainConfig) -> None:

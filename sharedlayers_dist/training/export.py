@@ -20,24 +20,21 @@ from sharedlayers_dist.training.checkpoints.state import restore
 from sharedlayers_dist.training.run_folder import BEST_MODEL, MODEL
 
 
-def export_models(
-    run: Folder, model: keras.Model, optimizer: keras.optimizers.Optimizer, policy: RetentionPolicy
-) -> None:
-    """Writes `model.keras`, compiled with the optimizer that trained it, and `best.keras`.
+def export_models(run: Folder, model: keras.Model, policy: RetentionPolicy) -> None:
+    """Writes `model.keras`, with the optimizer that trained it, and `best.keras`.
 
     The model ends with the weights of the latter.
 
     Args:
         run: The run folder.
-        model: The trained model, with the notebook's inputs.
-        optimizer: The optimizer of the model's weights; recorded as the plain one.
+        model: The trained model, with its own inputs, and compiled as it was trained; its
+            optimizer is recorded as the plain one.
         policy: Which checkpoint is the best. Where none is kept for that, there is no `best.keras`.
 
     Raises:
         RuntimeError: when no checkpoint with the metric can be read.
         OSError: when the storage cannot be asked.
     """
-    model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
     run.write(MODEL, _as_file(model))
     best = best_steps(read_metrics(run), policy) if policy.best else []
     problems: list[str] = []

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from io import TextIOBase
-from typing import Any, NamedTuple, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO
 
 import keras
 import numpy as np
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.config import OptimizationConfig, TrainConfig
 from sharedlayers_dist.data import PairReading
-from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
 from sharedlayers_dist.training.checkpoints import state
 from sharedlayers_dist.training.checkpoints.callback import Capture, SaveCheckpoints
@@ -25,7 +24,14 @@ from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
 from sharedlayers_dist.training.epochs import fit_epochs
 from sharedlayers_dist.training.export import export_models
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
-from sharedlayers_dist.training.model import TrainedModel, build_model
+from sharedlayers_dist.training.model import (
+    TrainedModel,
+    compile_for_training,
+    describe_inexact_layers,
+    with_known_monitor,
+)
+from sharedlayers_dist.training.model_source import ModelSource
+from sharedlayers_dist.training.optimization import ScheduleLearningRate
 from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
@@ -38,16 +44,20 @@ from sharedlayers_dist.training.readers import (
 from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
+from sharedlayers_dist.training.start import (
+    build_on_all_ranks,
+    require_same_settings,
+    restore_on_rank_zero,
+)
 from sharedlayers_dist.training.stored_config import storable
 from sharedlayers_dist.world import World
-
-_T = TypeVar("_T")
 
 
 def fit(
     config: TrainConfig,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
+    source: ModelSource | None = None,
     open_reader: OpenReader = PairReading.open,
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
     stream: TextIO | TextIOBase | None = None,
@@ -58,26 +68,31 @@ def fit(
     Args:
         config: The run's options.
         callbacks: Further Keras callbacks.
+        source: Where the model comes from; by default what the options name.
         open_reader: Where pairs are read.
         listen: How this rank learns that the run is to stop.
         stream: Where progress is shown; standard error by default.
         owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
     """
-    world = dist.init()
+    world, source = dist.init(), source or ModelSource()
     folder = RunFolder(config.output)
     checkpoint: Checkpoint | None = None
 
-    def prepare_on_rank_zero() -> RunSetup:
-        nonlocal checkpoint
-        setup, checkpoint = prepare_run(config, folder, owner=owner)
-        return setup
-
     with dist.shared_failure(), folder.unlocking(), listen() as stop:
-        setup = _tell_all(world, prepare_on_rank_zero)
-        dist.raise_on_all_ranks(_other_settings(setup))
-        keras.utils.set_random_seed(config.seed)
-        model = build_model(config)
-        metric_states = _restore(model.compact, checkpoint, setup)
+        code, built = build_on_all_ranks(config, source)
+        if code is not None and source.build is not None:
+            config = replace(config, model=code.entry)
+        model = compile_for_training(built, config)
+
+        def prepare_on_rank_zero() -> RunSetup:
+            nonlocal checkpoint
+            setup, checkpoint = prepare_run(config, folder, built.plain, code=code, owner=owner)
+            return setup
+
+        known = with_known_monitor(config, model.compact)
+        setup = dist.call_on_rank_zero(prepare_on_rank_zero)
+        require_same_settings(setup)
+        metric_states = restore_on_rank_zero(model.compact, checkpoint, setup)
         readers = open_readers(
             setup.training,
             setup.validation,
@@ -86,7 +101,7 @@ def fit(
             world=world,
             open_reader=open_reader,
         )
-        run = _Run(config, setup, folder, world, model, readers)
+        run = _Run(known, setup, folder, world, model, readers)
         return _train(run, callbacks, metric_states, stop, stream)
 
 
@@ -99,46 +114,6 @@ class _Run(NamedTuple):
     world: World
     model: TrainedModel
     readers: Readers
-
-
-def _tell_all(world: World, find_out: Callable[[], _T]) -> _T:
-    """Calls `find_out` on rank zero; its result, or its error, reaches every rank."""
-    found: list[_T] = []
-    error: BaseException | None = None
-    if world.is_rank_zero:
-        try:
-            found.append(find_out())
-        except Exception as e:  # Any failure must reach the ranks that wait below.
-            error = e
-    dist.raise_on_all_ranks(error)
-    return dist.broadcast_object(found)[0]
-
-
-def _other_settings(setup: RunSetup) -> UserError | None:
-    """An error if Keras is set otherwise here than on rank zero, as on another host it may be."""
-    here, there = read_keras_settings(), setup.facts["keras_settings"]
-    if here == there:
-        return None
-    return UserError(
-        f"Keras must have the same settings on all ranks. Received: {here}, and on rank 0 {there}. "
-        "Give all hosts the same keras.json, or the same KERAS_HOME."
-    )
-
-
-def _restore(
-    model: keras.Model, checkpoint: Checkpoint | None, setup: RunSetup
-) -> Sequence[np.ndarray] | None:
-    """Puts rank zero's checkpoint into the model; the states of its metrics where it goes on.
-
-    The other ranks have no checkpoint, and get all of it when training begins.
-    """
-    if checkpoint is None:
-        return None
-    if not setup.state:  # Only weights are taken from another run.
-        state.restore(model, checkpoint, parts=["model"])
-        return None
-    state.restore(model, checkpoint)
-    return checkpoint.part("metrics")
 
 
 def _train(
@@ -155,7 +130,7 @@ def _train(
     progress = Progress(
         steps_per_epoch, monitored=config.monitored, shown=run.world.is_rank_zero, stream=stream
     )
-    progress.say(describe_run(setup, config, run.world.size))
+    _say_what_begins(run, progress)
     pairs_of_step: dict[int, int] = {}  # Of this rank, read and not trained yet.
     with _open_outputs(run) as (logs, manager):
         record = _make_record(run, track, logs, progress, pairs_of_step)
@@ -171,6 +146,7 @@ def _train(
         )
         in_order = [
             track,  # First: all others ask it where the run stands.
+            *_make_schedule(config, track),
             dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
             ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
             dist.ExactMetrics(),  # Before anything reads the logs.
@@ -200,6 +176,13 @@ def _train(
         steps=track.position.step,
         metrics=record.last_epoch or setup.state.get("metrics", {}),
     )
+
+
+def _say_what_begins(run: _Run, progress: Progress) -> None:
+    progress.say(describe_run(run.setup, run.config, run.world.size))
+    if run.world.size > 1:
+        for line in describe_inexact_layers(run.model.plain):
+            progress.say(line)
 
 
 @contextmanager
@@ -259,6 +242,14 @@ def _make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
     return controls
 
 
+def _make_schedule(config: TrainConfig, track: PositionTracker) -> list[ScheduleLearningRate]:
+    options = config.group(OptimizationConfig)
+    num_steps = config.epochs * track.steps_per_epoch
+    return (
+        [ScheduleLearningRate(track, options, num_steps=num_steps)] if options.has_schedule else []
+    )
+
+
 def _make_capture(
     run: _Run, record: LogMetrics, remembering: Sequence[keras.callbacks.Callback]
 ) -> Capture:
@@ -287,11 +278,9 @@ def _export(run: _Run) -> None:
     if run.world.is_rank_zero:
         try:
             run.folder.require_locked()
+            run.model.compile_plain()
             export_models(
-                run.folder.files,
-                run.model.plain,
-                run.model.compact.optimizer,
-                RetentionPolicy.from_config(run.config),
+                run.folder.files, run.model.plain, RetentionPolicy.from_config(run.config)
             )
         except Exception as e:  # Whatever it is, the other ranks must learn of it.
             error = e

@@ -1,40 +1,282 @@
-"""The model of a run, ready to be trained on every rank."""
+"""The model of a run: made by name or by a function of one's own, and ready to be trained."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from inspect import signature
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from sharedlayers_dist import dist, models
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.config import (
+    Mode,
+    ModelConfig,
+    OptimizationConfig,
+    TrainConfig,
+    resolve_monitor,
+)
+from sharedlayers_dist.dist.gradients import keras_hooks
+from sharedlayers_dist.dist.gradients.optimizer import distribution_of
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.models.graph import calls_in_model, has_graph, layers_within
+from sharedlayers_dist.training.optimization import make_loss, make_optimizer
+
+BuildModel = Callable[..., Any]
+"""Returns an encoder or a pair model; takes the model options as keywords."""
+HEAD_OF_OWN_ENCODER = "scaled_cosine"
+_MEANS = ("sum_over_batch_size", "mean")
+_NOT_OF_COMPILING = ("monitor", "monitor_mode", "early_stopping", "plateau")
 
 
-class TrainedModel(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class PairModel:
+    """A pair model as it was built, with what its function has compiled, if it has."""
+
+    plain: keras.Model
+    """Takes what the model takes (matrices, pixels); what a run leaves behind."""
+    compiled: keras.Model | None
+    """The model that brings optimizer, loss and metrics; None where the options say them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
     """One model with two kinds of inputs; both use the same layers and weights."""
 
     plain: keras.Model
-    """Takes the notebook's inputs; what a run leaves behind."""
+    """Takes what the model takes; what a run leaves behind."""
     compact: keras.Model
     """Takes what batches carry; compiled, and what is trained."""
+    loss: Any
+    """As `compile` takes it, and so are the metrics."""
+    metrics: Any
+    """Those that do not look at the pairs' weights."""
+    weighted_metrics: Any
+
+    def compile_plain(self) -> None:
+        """Compiles the plain model as the other one is, for whoever opens it."""
+        self.plain.compile(
+            optimizer=self.compact.optimizer,
+            loss=self.loss,
+            metrics=self.metrics,
+            weighted_metrics=self.weighted_metrics,
+        )
 
 
-def build_model(config: TrainConfig) -> TrainedModel:
-    """Builds and compiles the model that `config` names, its weights drawn from Keras's seed.
+def build_pair_model(config: ModelConfig, build: BuildModel | None = None) -> PairModel:
+    """Builds the model that `config` names, its weights drawn from Keras's seed.
 
-    Its optimizer is distributed and built, so that a checkpoint can be restored into it.
+    Args:
+        config: The model's options.
+        build: A function of one's own that returns an encoder (one input) or a pair model (two
+            inputs, one score); None for a model of the zoo.
+
+    Raises:
+        UserError: for a name, an option or a function that gives no pair model.
     """
-    plain = models.build(config.model, head=config.head)
-    compact = models.compact_view(plain)
-    compact.compile(
-        optimizer=dist.DistributedOptimizer(keras.optimizers.RMSprop(config.learning_rate)),
-        loss="binary_crossentropy",
-        weighted_metrics=["accuracy", keras.metrics.AUC(name="roc_auc")],
+    with _precision(config.precision):
+        if build is None:
+            return PairModel(plain=_build_by_name(config), compiled=None)
+        made = _call(build, config)
+        compiled = made if isinstance(made, keras.Model) and made.compiled else None
+        if isinstance(made, keras.Model) and has_graph(made) and len(made.inputs) == 2:
+            if config.head != "auto":
+                raise UserError(
+                    "A pair model has its own head. Received: "
+                    f"head={config.head!r}, for a function that returns a model with two inputs. "
+                    "Leave it out, or return the encoder alone."
+                )
+            plain = made
+        else:
+            head = HEAD_OF_OWN_ENCODER if config.head == "auto" else config.head
+            plain = models.pair_classifier(made, head)
+    _require_score(plain)
+    return PairModel(plain=plain, compiled=compiled)
+
+
+def _require_score(model: keras.Model) -> None:
+    """Raises UserError for a model whose output is no probability for each pair."""
+    shapes = [tuple(tensor.shape)[1:] for tensor in model.outputs]
+    if shapes != [(1,)]:
+        raise UserError(
+            "A pair model gives one score for a pair, shape (batch, 1). Received: a model "
+            f"{model.name!r} with the output shapes {shapes}. End it with Dense(1, "
+            'activation="sigmoid").'
+        )
+    (last,) = (
+        call
+        for call in calls_in_model(model)
+        if any(tensor is model.outputs[0] for tensor in call.outputs)
     )
-    compact.optimizer.build(compact.trainable_variables)
+    if getattr(last.layer, "activation", None) is keras.activations.linear:
+        raise UserError(
+            "A score is a probability that both items belong together, between 0 and 1. Received: "
+            f"a model {model.name!r} whose last layer {last.layer.name!r} has the activation "
+            "'linear'. Give it a sigmoid, and the loss from_logits=False."
+        )
+
+
+def _build_by_name(config: ModelConfig) -> keras.Model:
+    info = models.info(config.model)
+    if info.kind is None:
+        pair_models = [name for name in models.names() if models.info(name).kind is not None]
+        raise UserError(
+            f"`model` must compare two items. Received: model={config.model!r}. Such models are "
+            f"{', '.join(pair_models)}, and what a function of one's own returns: "
+            "path/to/file.py:function."
+        )
+    options = dict(config.model_options)
+    if config.head != "auto":
+        if "head" in options:
+            raise UserError(
+                "The head is given once. Received: "
+                f"head={config.head!r}, model_options={options}. Leave one of them out."
+            )
+        options["head"] = config.head
+    return models.build(config.model, **options)
+
+
+def _call(build: BuildModel, config: ModelConfig) -> Any:
+    """What a function of one's own returns for the model options."""
+    try:
+        signature(build).bind(**config.model_options)
+    except TypeError as error:
+        raise UserError(
+            "`model_options` must be keywords of the model's function. Received: "
+            f"model_options={dict(config.model_options)} ({error})."
+        ) from error
+    made = build(**config.model_options)
+    if not isinstance(made, keras.Layer):
+        raise UserError(
+            "A model's function returns a Keras model: an encoder with one input, or a pair model "
+            f"with two. Received: {made!r}."
+        )
+    return made
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers that are made within compute as `policy` says."""
+    before = keras.config.dtype_policy()
+    if policy != "auto":
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_for_training(built: PairModel, config: TrainConfig) -> TrainedModel:
+    """Compiles what is trained, with a distributed optimizer that is built: it can be restored.
+
+    Raises:
+        UserError: for options beside a compiled model, and for a loss that is no mean over pairs.
+    """
+    options = config.group(OptimizationConfig)
+    metrics: Any = None
+    weighted_metrics: Any = ["accuracy", keras.metrics.AUC(name="roc_auc")]
+    if built.compiled is None:
+        optimizer, loss = make_optimizer(options), make_loss(options)
+    else:
+        _refuse_options_beside(options)
+        optimizer, loss = built.compiled.optimizer, built.compiled.loss
+        metrics, weighted_metrics = keras_hooks.compiled_metrics(built.compiled)
+    _require_mean(loss)
+    if distribution_of(optimizer) is None:
+        optimizer = dist.DistributedOptimizer(optimizer)
+    compact = models.compact_view(built.plain)
+    compact.compile(
+        optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics
+    )
+    if not compact.optimizer.built:
+        compact.optimizer.build(compact.trainable_variables)
     dist.prepare(compact, num_samples=_count_pairs)
-    return TrainedModel(plain, compact)
+    return TrainedModel(
+        plain=built.plain,
+        compact=compact,
+        loss=loss,
+        metrics=metrics,
+        weighted_metrics=weighted_metrics,
+    )
+
+
+def with_known_monitor(config: TrainConfig, model: keras.Model) -> TrainConfig:
+    """The options with the metric that says which model is best, and its direction.
+
+    Args:
+        config: The run's options.
+        model: The compiled model.
+
+    Raises:
+        UserError: for a metric that the model has not, or one of no known direction.
+    """
+    modes: dict[str, Mode | None] = {"loss": "min", **keras_hooks.mode_of_metrics(model)}
+    there = [*modes, *(f"val_{name}" for name in modes if config.validation)]
+    if config.monitored not in there:
+        raise UserError(
+            f"`monitor` must be one of {', '.join(there)}. Received: monitor={config.monitor!r}."
+        )
+    monitor, mode = resolve_monitor(
+        config.monitor,
+        config.monitor_mode,
+        has_validation=bool(config.validation),
+        mode_of_metric={name: mode for name, mode in modes.items() if mode is not None},
+    )
+    return replace(config, monitor=monitor, monitor_mode=mode)
+
+
+def describe_inexact_layers(model: keras.Model) -> list[str]:
+    """What of a model depends on how a batch is shared out over the ranks, a line a kind."""
+    layers = layers_within(model)
+    lines = []
+    norms = [x.name for x in layers if _takes_batch_statistics(x)]
+    if norms:
+        lines.append(
+            f"{', '.join(norms)}: batch normalization by the statistics of each rank's own pairs, "
+            "which another number of ranks changes. sharedlayers_dist.dist.SyncBatchNormalization "
+            "takes those of the global batch; GroupNormalization and LayerNormalization need none."
+        )
+    regularized = [x.name for x in layers if x.activity_regularizer is not None]
+    if regularized:
+        lines.append(
+            f"{', '.join(regularized)}: an activity regularizer adds up over each rank's own "
+            "pairs, so another number of ranks changes its weight. Regularize weights, or add the "
+            "penalty to a loss that is a mean over pairs."
+        )
+    return lines
+
+
+def _takes_batch_statistics(layer: keras.Layer) -> bool:
+    is_sync = type(layer) is dist.SyncBatchNormalization
+    return isinstance(layer, keras.layers.BatchNormalization) and not is_sync and layer.trainable
+
+
+def _refuse_options_beside(options: OptimizationConfig) -> None:
+    given = {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if field.name not in _NOT_OF_COMPILING and getattr(options, field.name) != field.default
+    }
+    if given:
+        received = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UserError(
+            "A model that its function has compiled brings its optimizer, loss and metrics. "
+            f"Received: {received}, beside a compiled model. Leave these options out, or return "
+            "the model uncompiled."
+        )
+
+
+def _require_mean(loss: Any) -> None:
+    reduction = getattr(loss, "reduction", _MEANS[0])
+    if keras.tree.is_nested(loss) or reduction not in _MEANS:
+        raise UserError(
+            "A run's loss is one mean over pairs. Received: "
+            f"loss={loss!r} with the reduction {reduction!r}. Make it with "
+            'reduction="sum_over_batch_size".'
+        )
 
 
 def _count_pairs(x: Any, y: tf.Tensor, sample_weight: Any) -> tf.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sharedlayers_dist.config import TrainConfig
@@ -12,11 +13,15 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.failures import is_refusal
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.storage.run_lock import RunLock, lock_run, require_unlocked
+from sharedlayers_dist.text_imports import SourceModule
 from sharedlayers_dist.training.checkpoints import files as checkpoint_files
 from sharedlayers_dist.training.stored_config import require_same_training, stored_config
+from sharedlayers_dist.user_code import UserCode
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 MODEL, BEST_MODEL = "model.keras", "best.keras"
+SOURCE = "source"
+"""Folder of the sources of a model of one's own, and what config.json calls their hashes."""
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 """What Ray Train remembers of the checkpoints that were reported to it, while it runs."""
 
@@ -89,7 +94,9 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    def claim(self, config: TrainConfig, facts: dict[str, Any]) -> None:
+    def claim(
+        self, config: TrainConfig, facts: dict[str, Any], code: UserCode | None = None
+    ) -> None:
         """Makes the folder for a new run, or takes up the run that is in it.
 
         A run that ended before its first step, for wrong data perhaps, leaves its folder free.
@@ -97,6 +104,7 @@ class RunFolder:
         Args:
             config: The run's options, stored under their own names.
             facts: What the options were applied to (dataset fingerprints, the alphabet, versions).
+            code: The sources of a model of one's own, of which a new run keeps a copy.
 
         Raises:
             UserError: when the folder holds something else, or a run that `config` does not match.
@@ -107,6 +115,8 @@ class RunFolder:
             return
         with self._refusing_what_cannot_be_made():
             text = json.dumps(stored_config(config, facts), indent=2) + "\n"
+            for module in code.modules if code else ():
+                self.files.write(f"{SOURCE}/{module.path}", module.text.encode())
             self.files.write(CONFIG, text.encode())
 
     @contextmanager
@@ -149,12 +159,51 @@ class RunFolder:
             return
         there = self.files.names()
         is_file = isinstance(self.files, LocalFolder) and self.files.path.is_file()
-        is_free = not there or (there == [CONFIG] and "fingerprint" in self.read_config())
+        is_free = not there or (
+            set(there) <= {CONFIG, SOURCE} and "fingerprint" in self.read_config()
+        )
         if is_file or not is_free:
             raise UserError(
                 "The output must be a new or empty folder. Received: "
                 f"output={str(self)!r}, which holds something that is not a run."
             )
+
+    def read_code(self) -> UserCode | None:
+        """The sources of the run's model that it keeps; None for a model of the zoo.
+
+        Raises:
+            UserError: when the folder holds no run, or other sources than it was trained with.
+        """
+        stored = self.read_config().get(SOURCE)
+        if stored is None:
+            return None
+        module, _, function = stored["entry"].partition(":")
+        modules = tuple(self._read_module(name) for name in stored["modules"])
+        code = UserCode(module=module, function=function, modules=modules)
+        if code.digests != stored["modules"]:
+            changed = [
+                name for name, digest in code.digests.items() if digest != stored["modules"][name]
+            ]
+            raise UserError(
+                "A run keeps the sources that its model was made with. Received: "
+                f"{self}/{SOURCE}, where {', '.join(changed)} has been changed. Name your own with "
+                "--model."
+            )
+        return code
+
+    def _read_module(self, name: str) -> SourceModule:
+        for is_package in (False, True):
+            module = SourceModule(name=name, text="", file="", is_package=is_package)
+            path = f"{SOURCE}/{module.path}"
+            try:
+                text = self.files.read(path).decode()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return replace(module, text=text, file=f"{self}/{path}")
+        raise UserError(
+            "A run keeps the sources that its model was made with. Received: "
+            f"{self}/{SOURCE}, which lacks the module {name}. Name your own with --model."
+        )
 
     def read_config(self) -> dict[str, Any]:
         """The stored configuration and facts.

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from sharedlayers_dist import models
+import keras
+
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import DatasetIndex, index_dataset
+from sharedlayers_dist.data.schema import ALPHABET_SIZE, TEXT_LENGTH
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
 from sharedlayers_dist.training.position import Position
 from sharedlayers_dist.training.readers import Source, alphabet_of, describe_source, open_source
-from sharedlayers_dist.training.run_folder import RunFolder
+from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
+from sharedlayers_dist.user_code import UserCode
 
 _S = TypeVar("_S", bound=Source)
 _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
@@ -45,7 +48,12 @@ class RunSetup:
 
 
 def prepare_run(
-    config: TrainConfig, run: RunFolder, *, owner: str = ""
+    config: TrainConfig,
+    run: RunFolder,
+    model: keras.Model,
+    *,
+    code: UserCode | None = None,
+    owner: str = "",
 ) -> tuple[RunSetup, Checkpoint | None]:
     """Looks at the data, finds the checkpoint, claims the run folder; on rank zero alone.
 
@@ -54,6 +62,8 @@ def prepare_run(
     Args:
         config: The run's options.
         run: The run folder.
+        model: The pair model that will be trained.
+        code: The code of its function; None for a model of the zoo.
         owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
 
     Returns:
@@ -64,11 +74,11 @@ def prepare_run(
         UserError: for data or a folder that cannot be used; nothing has been written then.
         OSError: when the storage cannot be asked; nothing has been written then, either.
     """
-    training = _require_kind(open_source(config), config)
+    training = _require_items(open_source(config), model)
     validation = index_dataset(config.validation) if config.validation else None
     if validation is not None:
-        _require_kind(validation, config)
-    facts = {
+        _require_items(validation, model)
+    facts: dict[str, Any] = {
         "kind": training.kind,
         "alphabet": alphabet_of(training, config),
         "fingerprint": training.fingerprint,
@@ -76,12 +86,14 @@ def prepare_run(
         "keras_settings": read_keras_settings(),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
+    if code is not None:
+        facts[SOURCE] = {"entry": code.entry, "modules": code.digests}
     run.require_usable(config, owner)
     run.lock(owner)
     try:
         own = _read_own(run) if config.resume else None
         others = _read_weights(config.initialize_from) if _is_to_initialize(config, own) else None
-        run.claim(config, facts)
+        run.claim(config, facts, code)
     except BaseException:
         run.unlock()
         raise
@@ -95,25 +107,34 @@ def prepare_run(
 def describe_run(job: RunSetup, config: TrainConfig, num_ranks: int) -> str:
     """The one line that a person wants to see before the first step."""
     going_on = f", going on after step {job.start.step}" if job.start.step else ""
+    head = "" if config.head == "auto" else f" ({config.head})"
     return (
-        f"{config.model} ({config.head}) on {describe_source(job.training, config)}, over "
+        f"{config.model}{head} on {describe_source(job.training, config)}, over "
         f"{num_ranks} rank(s){going_on}"
     )
 
 
-def _require_kind(source: _S, config: TrainConfig) -> _S:
-    wanted = models.info(config.model).kind
-    if source.kind != wanted:
-        raise UserError(
-            f"The model {config.model} takes {wanted} pairs. Received: {source.kind} pairs in "
-            f"{hide_secrets(source.uri)}."
-        )
-    shape = models.info(config.model).image_shape
-    if shape is not None and source.item_shape != shape:
-        raise UserError(
-            f"The model {config.model} takes images of the shape {shape}. Received: "
-            f"{source.item_shape} in {hide_secrets(source.uri)}."
-        )
+def _require_items(source: _S, model: keras.Model) -> _S:
+    """Makes sure that the model takes the items of a dataset."""
+    for tensor in model.inputs:
+        wanted = tuple(tensor.shape)[1:]
+        if len(wanted) == 3:
+            kind, given = "image", source.item_shape
+        else:
+            kind = "text"
+            given = (TEXT_LENGTH,) if "int" in tensor.dtype else (TEXT_LENGTH, ALPHABET_SIZE)
+        if source.kind != kind:
+            raise UserError(
+                f"The model {model.name} takes {kind} pairs: its input {tensor.name!r} has the "
+                f"shape {wanted}. Received: {source.kind} pairs in {hide_secrets(source.uri)}."
+            )
+        if len(given) != len(wanted) or any(
+            size not in (None, there) for size, there in zip(wanted, given, strict=True)
+        ):
+            raise UserError(
+                f"The model {model.name} takes {kind}s of the shape {wanted}. Received: {given} in "
+                f"{hide_secrets(source.uri)}."
+            )
     return source
 
 

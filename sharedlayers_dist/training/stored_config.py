@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
-from sharedlayers_dist.config import TRAIN_GROUPS, TrainConfig, resolve_monitor
+from sharedlayers_dist.config import (
+    DEFAULT_LEARNING_RATE,
+    TRAIN_GROUPS,
+    TrainConfig,
+    resolve_monitor,
+)
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
 
@@ -16,6 +22,8 @@ version that does not know one of the others can resume the run all the same."""
 _DECISIVE = tuple(
     field.name for group in TRAIN_GROUPS if group.decides_training for field in fields(group)
 )
+_SOURCE = "source"
+"""The fact that holds the hashes of the sources of a model of one's own."""
 _FREE_FACTS = frozenset({"versions"})
 _PLACES_OF_FINGERPRINT = {"fingerprint": {"pairs", "mix"}, "validation_fingerprint": {"validation"}}
 """Where data lie, which may change as long as they are the same data."""
@@ -56,11 +64,15 @@ def require_same_training(
     """
     _require_known(stored, facts)
     was, wanted = _comparable(_DEFAULTS | dict(stored)), _comparable(storable(config) | dict(facts))
-    free = set(_FREE_FACTS)
+    free, names = set(_FREE_FACTS), [*_DECISIVE, *(name for name in facts if name in stored)]
+    _require_same_sources(stored.get(_SOURCE), facts.get(_SOURCE))
+    if _SOURCE in stored and _SOURCE in facts:
+        free.add("model")  # The file may lie elsewhere.
     for fingerprint, places in _PLACES_OF_FINGERPRINT.items():
         if was.get(fingerprint) == wanted.get(fingerprint):
             free |= places
-    names = [*_DECISIVE, *(name for name in facts if name in stored)]
+    if config.schedule != "constant":
+        names.append("epochs")  # The learning rate falls to 0 at their end.
     differing = [
         f"{name}: {_short(was.get(name))} in the run, {_short(wanted[name])} asked for"
         for name in names
@@ -71,6 +83,29 @@ def require_same_training(
             "A run is resumed with the configuration that it was started with. Received: "
             f"{'; '.join(differing)}. Give the same options, or start another run."
         )
+
+
+def _require_same_sources(
+    stored: Mapping[str, Any] | None, given: Mapping[str, Any] | None
+) -> None:
+    """Raises UserError if both models are made by functions of one's own, with other sources."""
+    if stored is None or given is None or stored == given:
+        return
+    was, wanted = ({"": of["entry"]} | of["modules"] for of in (stored, given))
+    differing = [
+        f"{name or 'function'}: {_digest(before)} in the run, {_digest(now)} now"
+        for name in sorted(was.keys() | wanted.keys())
+        if (before := was.get(name)) != (now := wanted.get(name))
+    ]
+    raise UserError(
+        "A run goes on with the sources that its model was made with. Received: "
+        f"{'; '.join(differing)}. The run keeps its own in the folder {_SOURCE}: name those with "
+        "--model, or start another run from the weights with --initialize-from."
+    )
+
+
+def _digest(value: str | None) -> str:
+    return "none" if value is None else value if ":" in value else value[:12]
 
 
 def _require_known(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -92,11 +127,17 @@ def _require_known(stored: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
 
 
 def _comparable(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with the metric and the direction that `monitor` comes to."""
-    monitored, mode = resolve_monitor(
-        options["monitor"], options["monitor_mode"], has_validation=bool(options["validation"])
-    )
-    return options | {"monitor": monitored, "monitor_mode": mode}
+    """The options with what those come to that are left to the project."""
+    options = dict(options)
+    if options["learning_rate"] is None:
+        options["learning_rate"] = DEFAULT_LEARNING_RATE
+    if options["head"] == "auto" and _SOURCE not in options:
+        options["head"] = "concatenation"  # As a run says that was made before there was `auto`.
+    with suppress(UserError):  # A metric that the model brings; its direction is its own.
+        options["monitor"], options["monitor_mode"] = resolve_monitor(
+            options["monitor"], options["monitor_mode"], has_validation=bool(options["validation"])
+        )
+    return options
 
 
 def _store(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sharedlayers_dist import dist, training
+from sharedlayers_dist import dist, models, training
 from sharedlayers_dist.cli import main
 from tests.distributed.pairs import write_text_pairs
 from tests.object_store import make_bucket, make_uri
@@ -128,8 +128,7 @@ def test_wrong_options_are_named(command, tmp_path, monkeypatch, arguments, said
 def test_the_models_are_listed_and_described(command):
     code, out, _ = command("models")
     assert code == 0
-    names = ["tweet_pair", "digit_pair", "shared_conv", "inception", "residual"]
-    assert [line.split()[0] for line in out.splitlines()] == names
+    assert [line.split()[0] for line in out.splitlines()] == [*models.names()]
     code, out, _ = command("describe", "tweet_pair")
     assert code == 0
     assert "82,305" in out

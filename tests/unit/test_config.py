@@ -36,7 +36,7 @@ from sharedlayers_dist.errors import UserError
         {"num_workers": "1:2:3"},
         {"num_shard_actors": -2},
         {"max_failures": -1},
-        {"model": "inception"},
+        {"model": ""},
         {"head": "sum"},
         {"monitor_mode": "maximum"},
         {"on_bad_row": "ignore"},

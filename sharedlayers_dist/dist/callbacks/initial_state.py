@@ -14,18 +14,21 @@ from sharedlayers_dist.dist.collectives import (
     broadcast_object,
     raise_on_all_ranks,
 )
-from sharedlayers_dist.dist.gradients.keras_hooks import is_built
+from sharedlayers_dist.dist.gradients.keras_hooks import is_built, seed_states
 from sharedlayers_dist.dist.gradients.optimizer import distribution_of
 from sharedlayers_dist.dist.gradients.step import prepare, prepared_step
+
+_GOLDEN_RATIO = 0x9E3779B9  # Of 2**32: its multiples lie far apart.
 
 
 class BroadcastInitialState(keras.callbacks.Callback):
     """Gives every rank the state of one rank when training begins, before the first step.
 
-    That is: weights, trainable or not; the states of random number generators; the optimizer's
-    iteration count, learning rate and slots (an optimizer that is not built yet is built first);
-    and the metrics. A model without known shapes is built by the first batch, and gets its state
-    then, still before it computes anything.
+    That is: weights, trainable or not; the optimizer's iteration count, learning rate and slots
+    (an optimizer that is not built yet is built first); and the metrics. The layers' random number
+    generators get that rank's states, too, but each rank another seed: otherwise all ranks would
+    drop the same entries of their pairs. A model without known shapes is built by the first batch,
+    and gets its state then, still before it computes anything.
 
     Before the first step it compares how the ranks have entered `fit`: the epoch they begin with,
     epochs, steps, optimizer, loss. It also calls `prepare(model)`, which makes gradients the
@@ -71,6 +74,7 @@ class BroadcastInitialState(keras.callbacks.Callback):
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         broadcast_state(self.model, root=self._root)
+        _draw_own_numbers(self.model, runtime.rank() - self._root)
 
 
 def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
@@ -98,6 +102,16 @@ def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
     arrays = [_value(v).numpy() for v in variables]
     for variable, array in zip(variables, broadcast_arrays(arrays, root=root), strict=True):
         variable.assign(array)
+
+
+def _draw_own_numbers(model: keras.Model, distance: int) -> None:
+    """Gives this rank's generators other seeds, the further it is from the root.
+
+    The root's stay as they are: from them, as a checkpoint has them, all ranks' follow.
+    """
+    for state in seed_states(model):
+        seed, *counter = state.numpy().tolist()
+        state.assign([(seed + distance * _GOLDEN_RATIO) % 2**32, *counter])
 
 
 def _require_same_variables(variables: list[Any], names: list[str], root: int) -> None:

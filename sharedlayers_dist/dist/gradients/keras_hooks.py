@@ -7,7 +7,7 @@ Keras may change these with any release, so setup.py bounds its version, and eac
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -46,6 +46,39 @@ def loss_trackers(model: keras.Model) -> list[keras.metrics.Metric]:
     """Returns the metrics that hold mean losses: that of the model, then those of its outputs."""
     per_output = [] if model._compile_loss is None else model._compile_loss.metrics
     return [model._loss_tracker, *per_output]
+
+
+def compiled_metrics(model: keras.Model) -> tuple[Any, Any]:
+    """Returns the `metrics` and the `weighted_metrics` that a model was compiled with."""
+    compiled = model._compile_metrics
+    return (
+        (None, None)
+        if compiled is None
+        else (
+            compiled._user_metrics,
+            compiled._user_weighted_metrics,
+        )
+    )
+
+
+def mode_of_metrics(model: keras.Model) -> dict[str, Literal["min", "max"] | None]:
+    """Returns for each metric of a compiled model whether a small or a large value is good.
+
+    None stands for a metric that does not say. The model has one output, `(B, 1)`.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return {}
+    if not compiled.built:
+        score = keras.KerasTensor((None, 1))
+        compiled.build(score, score)
+    modes: dict[str, Literal["min", "max"] | None] = {"up": "max", "down": "min"}
+    return {m.name: modes.get(getattr(m, "_direction", "")) for m in compiled.metrics}
+
+
+def seed_states(model: keras.Model) -> list[keras.Variable]:
+    """Returns the states of the random number generators of a model's layers: seed and counter."""
+    return [v for v in model.variables if v.name == "seed_generator_state"]
 
 
 def has_mask(output: tf.Tensor) -> bool:

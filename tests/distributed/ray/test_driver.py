@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -24,10 +24,12 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.failures import RayRunError
 from sharedlayers_dist.storage.folder import LocalFolder, open_folder
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints
+from sharedlayers_dist.training.stored_config import storable
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.distributed.ray.undisturbed import make_options
 from tests.object_store import make_bucket, make_uri
+from tests.own_encoder import write_encoder
 from tests.runs import assert_same_tensors, read_lines
 
 LOCAL_WORKER = "tests.distributed.workers.training"
@@ -54,10 +56,14 @@ def folder(tmp_path_factory):
     write_text_pairs(folder / "train", 50)
     write_text_pairs(folder / "validation", 20, seed=1)
     for name, num_ranks in [("one", 1), ("horovod", 2)]:
-        config = make_config(folder, name, launcher="auto", num_workers=1)
-        options = {k: v for k, v in asdict(config).items() if v != ()}  # JSON has no tuples.
-        run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
+        train_locally(make_config(folder, name), num_ranks)
     return folder
+
+
+def train_locally(config: TrainConfig, num_ranks: int = 1) -> None:
+    options = storable(replace(config, launcher="auto", num_workers=1))
+    options = {k: v for k, v in options.items() if v != []}  # JSON has no tuples.
+    run_ranks(LOCAL_WORKER, num_ranks, json.dumps(options))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +91,38 @@ def test_figures_and_checkpoints_reach_ray(trained, folder):
 def test_the_model_opens_in_plain_keras(trained):
     model = keras.models.load_model(trained.return_value.model)
     assert [tensor.shape for tensor in model.inputs] == [(None, 280, 256)] * 2
+
+
+def test_workers_train_a_model_whose_files_they_do_not_have(folder, ray_cluster, tmp_path):
+    config = make_config(folder, "sent", model=write_encoder(tmp_path), head="cosine")
+    train_locally(replace(config, output=str(folder / "kept")))
+
+    def remove_files() -> list[keras.callbacks.Callback]:
+        """Before the worker builds its model."""
+        for file in tmp_path.glob("*.py"):
+            file.unlink(missing_ok=True)
+        return []
+
+    sharedlayers_dist.ray.train(config, remove_files)
+    assert not list(tmp_path.glob("*.py"))
+    assert_same_tensors(folder / "sent", folder / "kept")
+    assert (folder / "sent" / "source" / "own_layers.py").is_file()
+
+
+def test_workers_train_a_function_that_stands_in_no_module(folder, ray_cluster):
+    units = 3
+
+    def build(rate):
+        ids = keras.Input((280,), dtype="int32")
+        x = keras.layers.GlobalMaxPooling1D()(keras.layers.Embedding(257, units)(ids))
+        model = sharedlayers_dist.models.pair_classifier(keras.Model(ids, x), "cosine")
+        model.compile(keras.optimizers.Adam(rate), "binary_crossentropy", metrics=["accuracy"])
+        return model
+
+    own = {"learning_rate": None, "model_options": {"rate": 0.01}, "checkpoint_every": 0}
+    config = make_config(folder, "closure", head="auto", **own)
+    result = sharedlayers_dist.ray.train(config, build=build)
+    assert set(result.metrics) == {"loss", "accuracy", "val_loss", "val_accuracy"}
 
 
 class KilledOnce(keras.callbacks.Callback):
