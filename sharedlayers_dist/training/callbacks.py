@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sharedlayers_dist.dist import Collectives, exact_metrics
 from sharedlayers_dist.training.finite import require_finite_loss
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
 from sharedlayers_dist.training.position import Position, PositionTracker
@@ -22,9 +23,8 @@ class LogMetrics(keras.callbacks.Callback):
         track: The run's position.
         logs: Where lines go on rank zero; none on the other ranks, which only take part.
         progress: What a person sees.
-        exact_metrics: Returns the metrics so far over all ranks; every rank must call it.
+        collectives: Adds up the figures of all ranks.
         pairs_of_step: Usable pairs of this rank in a step of the epoch that has just been trained.
-        sum_over_ranks: Adds up a number of each rank; every rank must call it.
         read_waits: Seconds this rank has waited so far, by what it waited for.
         every: Steps between lines.
     """
@@ -35,9 +35,8 @@ class LogMetrics(keras.callbacks.Callback):
         *,
         logs: Sequence[MetricsLog | TensorBoardLog],
         progress: Progress,
-        exact_metrics: Callable[[], dict[str, float]],
+        collectives: Collectives,
         pairs_of_step: Callable[[int], int],
-        sum_over_ranks: Callable[[int], int],
         read_waits: Callable[[], Mapping[str, float]],
         every: int,
     ) -> None:
@@ -45,11 +44,10 @@ class LogMetrics(keras.callbacks.Callback):
         self._track = track
         self._logs = logs
         self._progress = progress
-        self._exact_metrics = exact_metrics
         self._pairs_of_step = pairs_of_step
         self._every = every
-        self._interval = ThroughputMeter(read_waits, sum_over_ranks)
-        self._epoch = ThroughputMeter(read_waits, sum_over_ranks)
+        self._interval = ThroughputMeter(read_waits, collectives)
+        self._epoch = ThroughputMeter(read_waits, collectives)
         self.last_epoch: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -68,7 +66,7 @@ class LogMetrics(keras.callbacks.Callback):
             speed.add(pairs)
         values: dict[str, float] = {}
         if position.step % self._every == 0:
-            values = self._exact_metrics() | self._interval.read()
+            values = exact_metrics(self.model) | self._interval.read()
             self._write("step", values)
             self._interval.restart()
         self._progress.step(position.step_of_epoch, values)

@@ -220,9 +220,8 @@ def _make_record(
         track,
         logs=logs,
         progress=progress,
-        exact_metrics=lambda: dist.exact_metrics(run.model.compact),
+        collectives=dist.HorovodCollectives(),
         pairs_of_step=pairs_of_step.pop,
-        sum_over_ranks=lambda pairs: int(dist.allreduce_sum([np.array(pairs)])[0]),
         read_waits=lambda: {
             "data": reader.stats.wait_seconds,
             "collective": dist.collective_seconds(),

@@ -6,24 +6,26 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 
+from sharedlayers_dist.dist import Collectives
+
 
 class ThroughputMeter:
     """Pairs per second, and the shares of the time spent waiting, since the last restart.
 
     Args:
         read_waits: Seconds this rank has waited so far, by what it waited for.
-        sum_over_ranks: Adds up a number of each rank; every rank calls `read` at the same time.
+        collectives: Adds up the pairs of all ranks; every rank calls `read` at the same time.
         clock: Seconds that never go back; passed in so that tests need not wait.
     """
 
     def __init__(
         self,
         read_waits: Callable[[], Mapping[str, float]],
-        sum_over_ranks: Callable[[int], int] = int,
+        collectives: Collectives,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._read_waits = read_waits
-        self._sum_over_ranks = sum_over_ranks
+        self._collectives = collectives
         self._clock = clock
         self.restart()
 
@@ -44,7 +46,7 @@ class ThroughputMeter:
         waited for, and `peak_memory_mb`, in units of 10^6 bytes since the process began.
         """
         seconds = max(self._clock() - self._began, 1e-9)
-        pairs = self._sum_over_ranks(self._pairs)
+        (pairs,) = self._collectives.sum([self._pairs])
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         shares = {
             f"{name}_wait_share": min((waited - self._waits[name]) / seconds, 1.0)

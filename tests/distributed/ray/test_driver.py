@@ -94,7 +94,7 @@ def test_the_model_opens_in_plain_keras(trained):
 
 
 def test_workers_train_a_model_whose_files_they_do_not_have(folder, ray_cluster, tmp_path):
-    config = make_config(folder, "sent", model=write_encoder(tmp_path), head="cosine")
+    config = make_config(folder, "sent", model=write_encoder(tmp_path))
     train_locally(replace(config, output=str(folder / "kept")))
 
     def remove_files() -> list[keras.callbacks.Callback]:
