@@ -15,6 +15,7 @@ from sharedlayers_dist.data.content_keys import content_keys
 from sharedlayers_dist.data.index import index_dataset
 from sharedlayers_dist.data.making import items as items_module
 from sharedlayers_dist.data.making.items import ArrayItems, FileItems
+from sharedlayers_dist.data.making.text_files import CODECS
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.data.schema import shape_of, to_numpy
 from sharedlayers_dist.errors import UserError
@@ -269,6 +270,28 @@ def test_of_a_text_file_that_breaks_off_the_beginning_is_read_where_bad_rows_are
     path.unlink()
     with pytest.warns(UserWarning, match=r"b\.csv\.gz, after line 0"):
         assert read(str(tmp_path), on_bad_row="skip") == ROWS
+
+
+@pytest.mark.parametrize("ending", CODECS)
+def test_of_a_compressed_file_nothing_is_lost_without_a_word(tmp_path, ending):
+    rows = [f"text {number * number},ann\n" for number in range(8000)]
+    content = ("text,who\n" + "".join(rows)).encode()
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, CODECS[ending]) as stream:
+        stream.write(content)
+    whole = sink.getvalue().to_pybytes()
+    path = tmp_path / f"a.csv{ending}"
+    path.write_bytes(whole)
+    assert len(read(str(path))) == len(rows)
+    for size in (1, 10, len(whole) // 3, len(whole) - 5000, *range(len(whole) - 12, len(whole))):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"after line [\d,]+: it cannot be read: Truncated"):
+            read(str(path))
+        source = FileItems(str(path), column="text", group="who", on_bad_row="skip")
+        with pytest.warns(UserWarning, match=r"after line [\d,]+: the rest of the file, which"):
+            found = [text for batch in source.iter_batches() for text in batch.items.to_pylist()]
+        assert found == [row.split(",")[0] for row in rows[: len(found)]]
+        assert source.num_bad_rows == 1
 
 
 @pytest.mark.parametrize("line", ['"x"y,ann', '"never closed,ann', '"a "quoted" word",ann'])
