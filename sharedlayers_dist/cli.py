@@ -30,6 +30,7 @@ from sharedlayers_dist.config import (
     RunConfig,
     TrainConfig,
 )
+from sharedlayers_dist.config_file import OptionsFile, OptionsFileError
 from sharedlayers_dist.errors import (
     CollectiveRuntimeError,
     UserError,
@@ -57,6 +58,27 @@ _Options = Parameter(name="*")
 def _section(name: str) -> Parameter:
     """A group of options, which the help shows under its name."""
     return Parameter(name="*", group=Group.create_ordered(name))
+
+
+@app.meta.default
+def _launch(
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[
+        str | None, Parameter(metavar="FILE", group=Group.create_ordered("Options from a file"))
+    ] = None,
+) -> None:
+    """Runs a command with the options of its command line, and those of a file.
+
+    Args:
+        arguments: The command and its options.
+        config: File of the command's options by name (path or URI): TOML, or the config.json of a
+            run. What stands on the command line wins over it.
+    """
+    app.config = () if config is None else (OptionsFile.read(config),)
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    finally:
+        app.config = ()
 
 
 @app.command
@@ -117,10 +139,10 @@ def train(
     optimization: Annotated[OptimizationConfig | None, _section("Optimization")] = None,
     checkpoints: Annotated[CheckpointConfig | None, _section("Checkpoints")] = None,
     log: Annotated[LogConfig | None, _section("Logs")] = None,
-    on_ray: Annotated[RayConfig | None, _section("On Ray (--launcher ray)")] = None,
+    ray: Annotated[RayConfig | None, _section("On Ray (--launcher ray)")] = None,
 ) -> None:
     """Trains a pair model; under `horovodrun -np N`, as one of N ranks, or on a Ray cluster."""
-    groups = (run, model, data, order, optimization, checkpoints, log, on_ray)
+    groups = (run, model, data, order, optimization, checkpoints, log, ray)
     config = TrainConfig.from_groups(*(group for group in groups if group is not None))
     result = _train_on_ray(config) if config.launcher == "ray" else _train_here(config)
     if Launch.detect().is_rank_zero:
@@ -220,14 +242,19 @@ def _tell(error: BaseException) -> int:
     """Tells of an error that is foreseen, on the rank that speaks for it; returns the exit code.
 
     Of several ranks the one that failed speaks, or one of those that miss another; and rank zero
-    for what all of them raise. Where a fault of the program or of a library stands behind the
-    error, the rank that has met it shows its traceback too.
+    for what all of them raise. What is wrong with a file of options is likely to be wrong on all
+    hosts: rank zero says it at once, and the others when they are not ended meanwhile. Where a
+    fault of the program or of a library stands behind the error, the rank that has met it shows its
+    traceback too.
     """
     is_everyones = isinstance(error, CycloptsError) or hasattr(error, "raised_on_all_ranks")
     rank = Launch.detect().rank
     if isinstance(error, CollectiveRuntimeError) and not _is_foreseen(error.__cause__):
         traceback.print_exception(error.__cause__)
-    if rank == getattr(error, "reporting_rank", 0 if is_everyones else rank):
+    if isinstance(error, OptionsFileError) and rank:
+        time.sleep(_SECONDS_TO_SPEAK)
+        _say(error)
+    elif rank == getattr(error, "reporting_rank", 0 if is_everyones else rank):
         _say(error)
     elif "tensorflow" not in sys.modules:
         # The ranks have not met yet, and horovodrun ends all of them when it sees one end.
@@ -253,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     show_warnings_in_one_line("sharedlayers")
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app.meta(arguments, exit_on_error=False, print_error=False)
     except Exception as error:
         if not _is_foreseen(error):
             raise

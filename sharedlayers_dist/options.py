@@ -142,7 +142,7 @@ class Options:
         """
         for name, hint in _hints(type(self)).items():
             value = getattr(self, name)
-            _check(name, value, hint)
+            check(name, value, hint)
             if isinstance(value, Mapping) and not isinstance(value, FrozenObject):
                 object.__setattr__(self, name, FrozenObject(value))
         for cls in reversed(type(self).__mro__):
@@ -162,7 +162,17 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
-def _check(name: str, value: Any, hint: Any) -> None:
+def check(name: str, value: Any, hint: Any) -> None:
+    """Checks the value of one option.
+
+    Args:
+        name: Of the option.
+        value: What it was given.
+        hint: The type of its field, with bounds.
+
+    Raises:
+        UserError: for a value of another type, or out of bounds.
+    """
     bounds: list[Any] = []
     if get_origin(hint) is Annotated:
         hint, *bounds = get_args(hint)

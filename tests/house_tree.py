@@ -14,6 +14,7 @@ ORDER = (
         "world",
         "options",
         "config",
+        "config_file",
         "keras_settings",
         "text_imports",
         "user_code",

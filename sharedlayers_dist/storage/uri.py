@@ -71,6 +71,21 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         raise OSError(f"{_show(uri)} cannot be reached: {_reason(error, uri)}") from None
 
 
+def read_file(uri: str) -> bytes:
+    """The contents of one file, also of a pipe on this machine.
+
+    Raises:
+        UserError: for a URI that pyarrow does not know.
+        OSError: for a file that cannot be read.
+    """
+    if not is_uri(uri):
+        with open(absolute(uri), "rb") as file:
+            return file.read()
+    filesystem, path = open_filesystem(uri)
+    with filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
 def is_uri(path: str) -> bool:
     """Whether this is a URI and not a path on this machine."""
     return "://" in path

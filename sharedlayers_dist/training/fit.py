@@ -46,6 +46,7 @@ from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
 from sharedlayers_dist.training.start import (
     build_on_all_ranks,
+    require_same_options,
     require_same_settings,
     restore_on_rank_zero,
 )
@@ -79,6 +80,7 @@ def fit(
     checkpoint: Checkpoint | None = None
 
     with dist.shared_failure(), folder.unlocking(), listen() as stop:
+        require_same_options(config)
         code, built = build_on_all_ranks(config, source)
         if code is not None and source.build is not None:
             config = replace(config, model=code.entry)

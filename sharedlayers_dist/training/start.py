@@ -16,6 +16,7 @@ from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.model import PairModel, build_pair_model
 from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.run_setup import RunSetup
+from sharedlayers_dist.training.stored_config import storable
 from sharedlayers_dist.user_code import UserCode
 
 
@@ -49,6 +50,26 @@ def _other_code(
         f"{here.entry} with another text than {code.entry} on rank 0. Start all ranks from the "
         "same sources."
     )
+
+
+def require_same_options(config: TrainConfig) -> None:
+    """Makes sure that this rank has rank zero's options; a file on its host may say others.
+
+    Raises:
+        UserError: on all ranks.
+    """
+    here = storable(config)
+    there = dist.broadcast_object(here)
+    differing = [
+        f"{name}={value!r}, and on rank 0 {name}={there[name]!r}"
+        for name, value in here.items()
+        if value != there[name]
+    ]
+    error = UserError(
+        f"All ranks must have the same options. Received: {'; '.join(differing)}. Give all ranks "
+        "the same command line, and all hosts the same file of options."
+    )
+    dist.raise_on_all_ranks(error if differing else None)
 
 
 def require_same_settings(setup: RunSetup) -> None:

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "quiet": {"keras_settings"},
     "options": {"errors", "storage"},
     "config": {"errors", "options"},
+    "config_file": {"config", "errors", "options", "storage"},
     "storage": {"errors"},
     "text_imports": {"errors"},
     "user_code": {"errors", "text_imports"},
@@ -28,7 +29,8 @@ MAY_IMPORT = {
     "evaluate": BASE | {"user_code", "models", "data", "dist", "training"},
     "ray": BASE | {"quiet", "user_code", "models", "data", "dist", "training", "evaluate"},
     "doctor": {"dist", "errors"},
-    "cli": BASE | {"quiet", "doctor", "models", "data", "training", "evaluate", "ray"},
+    "cli": BASE
+    | {"config_file", "quiet", "doctor", "models", "data", "training", "evaluate", "ray"},
     "__main__": {"cli"},
     "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},
 }

@@ -228,6 +228,20 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
     assert not (folder / "crowd").exists()
 
 
+def test_the_config_of_a_run_elsewhere_is_run_again_on_ray(folder, ray_cluster):
+    own = ["--output", "again", "--launcher=ray", "--num-workers=2"]
+    ended = subprocess.run(
+        [COMMAND, "train", "--config", "one/config.json", *own],
+        cwd=folder,  # From there the paths count, as on the command line.
+        env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert_same_tensors(folder / "again", folder / "one")
+
+
 @contextmanager
 def driver_under_way(config: TrainConfig, *, address: str = "", cwd: Path | None = None):
     """A driver in a process of its own, once its run is some steps on its way."""
