@@ -36,6 +36,7 @@ from sharedlayers_dist.errors import (
     UserError,
     show_warnings_in_one_line,
 )
+from sharedlayers_dist.options import section
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training import TrainResult, require_launcher
@@ -53,11 +54,6 @@ app = App(
 )
 
 _Options = Parameter(name="*")
-
-
-def _section(name: str) -> Parameter:
-    """A group of options, which the help shows under its name."""
-    return Parameter(name="*", group=Group.create_ordered(name))
 
 
 @app.meta.default
@@ -132,14 +128,14 @@ def inspect(config: Annotated[InspectConfig, _Options]) -> None:
 @app.command
 def train(
     *,
-    run: Annotated[RunConfig, _section("The run")],
-    model: Annotated[ModelConfig | None, _section("The model")] = None,
-    data: Annotated[DataConfig, _section("The pairs")],
-    order: Annotated[OrderConfig | None, _section("Their order")] = None,
-    optimization: Annotated[OptimizationConfig | None, _section("Optimization")] = None,
-    checkpoints: Annotated[CheckpointConfig | None, _section("Checkpoints")] = None,
-    log: Annotated[LogConfig | None, _section("Logs")] = None,
-    ray: Annotated[RayConfig | None, _section("On Ray (--launcher ray)")] = None,
+    run: Annotated[RunConfig, _Options, section("The run")],
+    model: Annotated[ModelConfig | None, _Options, section("The model")] = None,
+    data: Annotated[DataConfig, _Options, section("The pairs")],
+    order: Annotated[OrderConfig | None, _Options, section("Their order")] = None,
+    optimization: Annotated[OptimizationConfig | None, _Options, section("Optimization")] = None,
+    checkpoints: Annotated[CheckpointConfig | None, _Options, section("Checkpoints")] = None,
+    log: Annotated[LogConfig | None, _Options, section("Logs")] = None,
+    ray: Annotated[RayConfig | None, _Options, section("On Ray (--launcher ray)")] = None,
 ) -> None:
     """Trains a pair model; under `horovodrun -np N`, as one of N ranks, or on a Ray cluster."""
     groups = (run, model, data, order, optimization, checkpoints, log, ray)

@@ -22,6 +22,7 @@ from sharedlayers_dist.options import (
     Options,
     at_least,
     require,
+    section,
 )
 
 _G = TypeVar("_G", bound="TrainGroup")
@@ -374,23 +375,29 @@ class PredictConfig(ScoringConfig):
     """The Parquet file to write; it must not exist."""
 
 
+# Groups in the help of `sharedlayers pairs` and of the scripts in datasets/.
+_ITEMS = section("The items")
+_PAIRS = section("The pairs")
+_SETS = section("The sets")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MakingConfig(Options):
     """What everything that makes a pair dataset can be told."""
 
-    output: str
+    output: Annotated[str, _PAIRS]
     """Local folder to make, with the sets train, validation and test in it."""
-    num_pairs: Annotated[int | None, at_least(1)] = None
+    num_pairs: Annotated[int | None, at_least(1), _PAIRS] = None
     """Pairs in all sets together; by default 5 for each item, or as many as can be made."""
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Annotated[int, at_least(0), _PAIRS] = 0
     """Seed of the split and of the choice of pairs."""
-    positive_share: Annotated[float, SHARE] = 0.5
+    positive_share: Annotated[float, SHARE, _PAIRS] = 0.5
     """Share of the pairs whose two items are of one group."""
-    validation_share: Annotated[float, SHARE] = 0.1
+    validation_share: Annotated[float, SHARE, _SETS] = 0.1
     """Share of the items, and of the pairs, in the validation set; 0 makes none."""
-    test_share: Annotated[float, SHARE] = 0.1
+    test_share: Annotated[float, SHARE, _SETS] = 0.1
     """Share of the items, and of the pairs, in the test set; 0 makes none."""
-    split_by: Literal["group", "item"] = "group"
+    split_by: Annotated[Literal["group", "item"], _SETS] = "group"
     """What two sets never share: groups (and so items), or items only."""
 
     def _check_rules(self) -> None:
@@ -411,16 +418,16 @@ class MakingConfig(Options):
 class PairsConfig(MakingConfig):
     """Makes a pair dataset (training, validation and test set) from labelled items."""
 
-    items: Annotated[str, FILLED]
+    items: Annotated[str, FILLED, _ITEMS]
     """File with one item a row (.csv, .tsv, .jsonl or .parquet, also compressed or as a URI), or a
     folder of such files."""
-    text: str = ""
+    text: Annotated[str, _ITEMS] = ""
     """Column with the items' texts; give this or `image`."""
-    image: str = ""
+    image: Annotated[str, _ITEMS] = ""
     """Column with the items' images (Parquet only, uint8 fixed_shape_tensor)."""
-    group: Annotated[str, FILLED]
+    group: Annotated[str, FILLED, _ITEMS]
     """Column that says whose item it is (author, digit, product, ...)."""
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: Annotated[Literal["error", "skip"], _ITEMS] = "error"
     """What to do with a row that has no item or group: stop, or leave it out and count it."""
 
     def _check_rules(self) -> None:
@@ -437,27 +444,33 @@ class PairsConfig(MakingConfig):
         )
 
 
+# Groups in the help of `sharedlayers inspect`.
+_DATASETS = section("The datasets")
+_STEPS = section("Steps to count")
+_REPORT = section("The report")
+
+
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig(Options):
     """Looks a pair dataset over: what is in it, and what is wrong with it."""
 
-    datasets: tuple[str, ...] = field(kw_only=False)
+    datasets: Annotated[tuple[str, ...], _DATASETS] = field(kw_only=False)
     """Folders or URIs of pair datasets, or of folders with the sets train, validation and test;
     what several sets share is looked for."""
-    verify: bool = False
+    verify: Annotated[bool, _DATASETS] = False
     """Read every row; otherwise up to 200,000 of each set."""
-    batch_size: Annotated[int, at_least(1)] = 256
+    batch_size: Annotated[int, at_least(1), _STEPS] = 256
     """Pairs per step over all ranks, to count steps for."""
-    num_ranks: Annotated[int, at_least(1)] = 1
+    num_ranks: Annotated[int, at_least(1), _STEPS] = 1
     """Ranks to count steps for."""
-    num_streams: Annotated[int, at_least(1)] = 24
+    num_streams: Annotated[int, at_least(1), _STEPS] = 24
     """Parts that each global batch is read in, as in training."""
-    split_by: Literal["recorded", "group", "item"] = "recorded"
+    split_by: Annotated[Literal["recorded", "group", "item"], _DATASETS] = "recorded"
     """What the sets must not share: groups and items, or items only; `recorded` takes what the
     dataset says, and groups where it says nothing."""
-    plot: str = ""
+    plot: Annotated[str, _REPORT] = ""
     """PNG file to draw the distributions to."""
-    json: bool = False
+    json: Annotated[bool, _REPORT] = False
     """Print the report as JSON."""
 
     def _check_rules(self) -> None:

@@ -4,7 +4,6 @@ import keras
 import pytest
 
 from sharedlayers_dist import TrainConfig
-from sharedlayers_dist.cli import main
 from sharedlayers_dist.config import (
     MODE_OF_METRIC,
     TRAIN_GROUPS,
@@ -85,25 +84,6 @@ def test_every_option_is_in_one_group_and_can_be_had_with_it():
     assert config.group(OrderConfig) == OrderConfig(seed=3)
     assert config.group(CheckpointConfig) == CheckpointConfig(keep_best=2)
     assert TrainConfig.from_groups(*map(config.group, TRAIN_GROUPS)) == config
-
-
-def test_the_help_shows_every_option_of_training_below_its_group(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--help"])
-    assert not ended.value.code
-    shown = capsys.readouterr().out
-    assert [line.split(" ─")[0] for line in shown.splitlines() if line.startswith("╭")] == [
-        "╭─ The run",
-        "╭─ The model",
-        "╭─ The pairs",
-        "╭─ Their order",
-        "╭─ Optimization",
-        "╭─ Checkpoints",
-        "╭─ Logs",
-        "╭─ On Ray (--launcher ray)",
-    ]
-    for field in fields(TrainConfig):
-        assert f"--{field.name.replace('_', '-')} " in shown
 
 
 @pytest.mark.parametrize(
