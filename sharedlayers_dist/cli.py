@@ -15,6 +15,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from sharedlayers_dist.completion import add_commands
 from sharedlayers_dist.config import (
     CheckpointConfig,
     DataConfig,
@@ -214,6 +215,9 @@ def doctor() -> None:
         print("\n".join(lines))
     if not good:
         sys.exit(1)
+
+
+add_commands(app)
 
 
 def _require_one_process(command: str) -> None:

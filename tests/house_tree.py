@@ -21,7 +21,8 @@ ORDER = (
         "quiet",
         "storage",
     ),
-    *("models", "data", "dist", "training", "evaluate", "ray", "doctor", "cli", "__main__"),
+    *("models", "data", "dist", "training", "evaluate", "ray", "doctor"),
+    *("completion", "cli", "__main__"),
 )
 
 

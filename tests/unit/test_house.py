@@ -19,6 +19,7 @@ LONG = "# Long because "
 # Files of tests/unit that are about no one file.
 ABOUT_ALL = {
     "test_examples.py": "the examples in all docstrings",
+    "test_help.py": "the help of all commands",
     "test_house.py": "this",
     "test_imports.py": "the imports of all modules",
     "test_public_names.py": "the stubs of all packages",

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "options": {"errors", "storage"},
     "config": {"errors", "options"},
     "config_file": {"config", "errors", "options", "storage"},
+    "completion": {"errors", "world"},
     "storage": {"errors"},
     "text_imports": {"errors"},
     "user_code": {"errors", "text_imports"},
@@ -30,7 +31,8 @@ MAY_IMPORT = {
     "ray": BASE | {"quiet", "user_code", "models", "data", "dist", "training", "evaluate"},
     "doctor": {"dist", "errors"},
     "cli": BASE
-    | {"config_file", "quiet", "doctor", "models", "data", "training", "evaluate", "ray"},
+    | {"completion", "options", "config_file", "quiet", "doctor"}
+    | {"models", "data", "training", "evaluate", "ray"},
     "__main__": {"cli"},
     "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},
 }
