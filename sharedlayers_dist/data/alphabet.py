@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import fs
 
-from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
-from sharedlayers_dist.data.files import open_to_go_through
+from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
+from sharedlayers_dist.data.files import open_to_go_through, read_parquet_metadata
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.schema import ALPHABET_SIZE
@@ -79,42 +81,51 @@ def resolve_alphabet(
         for part in index.parts:
             filesystem, _ = open_filesystem(part.uri)
             for file in part.files:
-                with NotedFile(filesystem, file.path) as source:
-                    for of_group in _count_row_groups(source, file, pool, on_bad_row=on_bad_row):
-                        counts += of_group
+                for of_group in _count_row_groups(filesystem, file, pool, on_bad_row=on_bad_row):
+                    counts += of_group
     return _choose_most_frequent(counts, ALPHABET_SIZE)
 
 
 def _count_row_groups(
-    source: NotedFile, file: IndexedFile, pool: ReadPool, *, on_bad_row: OnBadRow
+    filesystem: fs.FileSystem, file: IndexedFile, pool: ReadPool, *, on_bad_row: OnBadRow
 ) -> Iterator[NDArray[np.int64]]:
     """How often each code point occurs in each row group that is whole, shape `(0x110000,)`."""
-    parquet: pq.ParquetFile | None = None
+    footer: pq.FileMetaData | None = None
     for row_group in np.flatnonzero(file.row_counts).tolist():
         place = f"{file.path}, row group {row_group}"
         try:
-            if parquet is None:
-                parquet = wait_for_read(pool.submit(open_to_go_through, source), what=file.path)
-            counts = np.zeros(NUM_CODE_POINTS, np.int64)
-            for texts in _iter_texts(parquet, row_group, pool, place):
-                counts += count_characters(texts)
-        except (pa.ArrowException, OSError) as e:
-            reason = reason_of_damage(e, source, place)
+            if footer is None:
+                read = partial(
+                    read_file, filesystem, file.path, read_parquet_metadata, place=file.path
+                )
+                footer = wait_for_read(pool.submit(read), what=file.path)
+            count = partial(_count_row_group, footer, row_group, pool, place)
+            yield read_file(filesystem, file.path, count, place=place)
+        except DamageError as e:
             if on_bad_row == "error":
                 raise UserError(
-                    f"{place}: it cannot be read: {reason}. Write the file anew, or leave out what "
-                    "is damaged with --on-bad-row skip."
+                    f"{place}: it cannot be read: {e}. Write the file anew, or leave out what is "
+                    "damaged with --on-bad-row skip."
                 ) from e
-            continue
-        yield counts
 
 
-def _iter_texts(
-    parquet: pq.ParquetFile, row_group: int, pool: ReadPool, place: str
-) -> Iterator[pa.Array]:
-    batches = parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[row_group], columns=["a", "b"])
-    while batch := wait_for_read(pool.submit(next, batches, None), what=place):
-        for column in batch.columns:
-            texts = column.cast(pa.large_string())
-            # Others are bad rows, which the reader names or skips.
-            yield texts.filter(pa.array(is_utf8(texts)))
+def _count_row_group(
+    footer: pq.FileMetaData, row_group: int, pool: ReadPool, place: str, open_file: OpenFile
+) -> NDArray[np.int64]:
+    counts = np.zeros(NUM_CODE_POINTS, np.int64)
+    texts = _iter_texts(open_file, footer, row_group)
+    while (read := wait_for_read(pool.submit(next, texts, None), what=place)) is not None:
+        counts += count_characters(read)
+    return counts
+
+
+def _iter_texts(open_file: OpenFile, footer: pq.FileMetaData, row_group: int) -> Iterator[pa.Array]:
+    with open_file() as file:
+        batches = open_to_go_through(file, footer).iter_batches(
+            _ROWS_AT_ONCE, row_groups=[row_group], columns=["a", "b"]
+        )
+        for batch in batches:
+            for column in batch.columns:
+                texts = column.cast(pa.large_string())
+                # Others are bad rows, which the reader names or skips.
+                yield texts.filter(pa.array(is_utf8(texts)))

@@ -4,14 +4,18 @@ pyarrow raises the same types for bytes that mean nothing and for bytes that do 
 are damage in a file, which is the user's, and whose rows may be left out. The second are not: the
 same read may go well the next time. So files are read, or read again where that failed, as a
 `NotedFile`, which knows whether the bytes came.
+
+Reads that somebody waits for no longer than some time are first done without it: a read that hangs
+within Python in one of pyarrow's threads crashes the process when that ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -19,6 +23,9 @@ from pyarrow import fs
 from sharedlayers_dist.errors import one_line
 from sharedlayers_dist.storage.failures import storage_error
 
+T = TypeVar("T")
+OpenFile: TypeAlias = "Callable[[], AbstractContextManager[pa.NativeFile | NotedFile]]"
+"""Opens a file; called once."""
 OnBadRow = Literal["error", "skip"]
 """Whether rows that cannot be used stop the reading, or are left out and counted."""
 
@@ -98,6 +105,44 @@ class NotedFile:
         except OSError as error:
             self.error = error
             raise
+
+
+class DamageError(Exception):
+    """A file's bytes have come and mean nothing; says what is wrong, without a full stop."""
+
+
+def read_file(
+    filesystem: fs.FileSystem,
+    path: str,
+    read: Callable[[OpenFile], T],
+    *,
+    place: str,
+) -> T:
+    """What `read` makes of a file; it is called once more where it fails, with a `NotedFile`.
+
+    Args:
+        filesystem: Where the file is.
+        path: Its path there.
+        read: Is called with what opens the file.
+        place: Which file, and which part of it, is read.
+
+    Raises:
+        DamageError: where the bytes have come.
+        MemoryError: where memory was wanting.
+        UserError: where storage refused the file: it is gone, or may not be read.
+        StorageError: where the bytes did not come.
+    """
+    try:
+        return read(partial(filesystem.open_input_file, path))
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError):
+        pass
+    noted = NotedFile(filesystem, path)
+    try:
+        return read(lambda: noted)
+    except (pa.ArrowException, OSError) as error:
+        raise DamageError(reason_of_damage(error, noted, place)) from error
 
 
 def reason_of_damage(error: Exception, file: NotedFile, place: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sharedlayers_dist.data.damage import NotedFile
+from sharedlayers_dist.data.damage import NotedFile, OpenFile
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
@@ -237,9 +237,21 @@ def warn_of_columns_in_folders(
         )
 
 
-def open_to_go_through(file: NotedFile) -> pq.ParquetFile:
+def read_parquet_metadata(open_file: OpenFile) -> pq.FileMetaData:
+    """Reads the footer of a Parquet file."""
+    with open_file() as file:
+        return pq.read_metadata(file)
+
+
+def open_to_go_through(
+    file: pa.NativeFile | NotedFile, metadata: pq.FileMetaData | None = None
+) -> pq.ParquetFile:
     """Opens a Parquet file for `iter_batches` in bounded memory, however large its row groups.
 
     By default pyarrow fetches all that is asked for at once, and keeps it to the end.
+
+    Args:
+        file: The file.
+        metadata: Its footer, if that has been read.
     """
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BYTES_AHEAD)
+    return pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=_BYTES_AHEAD)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
-from sharedlayers_dist.data.files import FoundFile, suggest_column
+from sharedlayers_dist.data.damage import DamageError, read_file
+from sharedlayers_dist.data.files import FoundFile, read_parquet_metadata, suggest_column
 from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import UserError, one_line
 
 
 class Footer(NamedTuple):
@@ -35,20 +34,25 @@ def read_footer(filesystem: fs.FileSystem, file: FoundFile) -> Footer:
         UserError: for a file that is no whole Parquet file, is gone or may not be read.
         StorageError: where the storage fails.
     """
-    with NotedFile(filesystem, file.path) as source:
-        try:
-            metadata = pq.read_metadata(source)
-            row_counts = tuple(
-                metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
-            )
-            schema = metadata.schema.to_arrow_schema()
-            return Footer(row_counts, schema, read_metadata(schema))
-        except (pa.ArrowException, OSError, ValueError) as e:
-            reason = reason_of_damage(e, source, file.path)
-            raise UserError(
-                f"{file.path} cannot be read as Parquet ({file.size} bytes): {reason}. Write it "
-                "anew."
-            ) from e
+    try:
+        metadata = read_file(filesystem, file.path, read_parquet_metadata, place=file.path)
+    except DamageError as e:
+        raise _unreadable(file, e) from e
+    try:
+        row_counts = tuple(
+            metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
+        )
+        schema = metadata.schema.to_arrow_schema()
+        return Footer(row_counts, schema, read_metadata(schema))
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise _unreadable(file, e) from e
+
+
+def _unreadable(file: FoundFile, error: Exception) -> UserError:
+    reason = one_line(error).rstrip(".")
+    return UserError(
+        f"{file.path} cannot be read as Parquet ({file.size} bytes): {reason}. Write it anew."
+    )
 
 
 def check_columns(name: str, footer: Footer, *, requires_label: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from sharedlayers_dist.data.content_keys import content_keys
-from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
-from sharedlayers_dist.data.files import check_column, find_files
+from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
+from sharedlayers_dist.data.files import check_column, find_files, read_parquet_metadata
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.row_groups import (
     Reasons,
@@ -28,6 +28,8 @@ from sharedlayers_dist.data.text import is_utf8
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.bounded_reads import read_bounded
 from sharedlayers_dist.storage.uri import hide_secrets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,34 +160,43 @@ def _iter_row_groups(
 
     Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
     """
-    with NotedFile(filesystem, path) as source:
+
+    def read(read_part: Callable[[OpenFile], T], place: str) -> T:
+        return read_bounded(
+            partial(read_file, filesystem, path, read_part, place=place), what=place
+        )
+
+    try:
+        footer = read(read_parquet_metadata, path)
+    except DamageError as e:
+        raise UserError(f"{path} cannot be read: {e}. Write it anew.") from e
+    schema = footer.schema.to_arrow_schema()
+    for column in columns:
+        check_column(path, column, schema.names)
+    empty = pa.Table.from_batches([], schema).select(columns)
+    yield empty, 0, ""
+    for number in range(footer.num_row_groups):
+        place = f"{path}, row group {number}"
         try:
-            parquet = read_bounded(pq.ParquetFile, source, what=path)
-        except (pa.ArrowException, OSError) as e:
-            reason = reason_of_damage(e, source, path)
-            raise UserError(f"{path} cannot be read: {reason}. Write it anew.") from e
-        schema = parquet.schema_arrow
-        for column in columns:
-            check_column(path, column, schema.names)
-        empty = pa.Table.from_batches([], schema).select(columns)
-        yield empty, 0, ""
-        for number in range(parquet.num_row_groups):
-            place = f"{path}, row group {number}"
-            try:
-                table = read_bounded(parquet.read_row_group, number, list(columns), what=place)
-            except (pa.ArrowException, OSError) as e:
-                num_rows = parquet.metadata.row_group(number).num_rows
-                reason = reason_of_damage(e, source, place)
-                yield empty, num_rows, f"{place} cannot be read: {reason}"
-                continue
-            table = table.select(columns)
-            reasons = _find_bad(table)
-            problem = ""
-            if reasons.is_bad.any():
-                row, reason = reasons.first()
-                problem = f"{place}, row {row}: {reason}"
-                table = table.filter(pa.array(~reasons.is_bad))
-            yield table, int(np.count_nonzero(reasons.is_bad)), problem
+            table = read(partial(_read_row_group, footer, number, columns), place)
+        except DamageError as e:
+            yield empty, footer.row_group(number).num_rows, f"{place} cannot be read: {e}"
+            continue
+        reasons = _find_bad(table)
+        problem = ""
+        if reasons.is_bad.any():
+            row, reason = reasons.first()
+            problem = f"{place}, row {row}: {reason}"
+            table = table.filter(pa.array(~reasons.is_bad))
+        yield table, int(np.count_nonzero(reasons.is_bad)), problem
+
+
+def _read_row_group(
+    footer: pq.FileMetaData, number: int, columns: tuple[str, str], open_file: OpenFile
+) -> pa.Table:
+    with open_file() as source:
+        parquet = pq.ParquetFile(source, metadata=footer)
+        return parquet.read_row_group(number, list(columns)).select(columns)
 
 
 def _find_bad(table: pa.Table) -> Reasons:

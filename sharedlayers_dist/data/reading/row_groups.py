@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import get_args
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.damage import NotedFile, OnBadRow, reason_of_damage
+from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.schema import is_text, to_numpy
 from sharedlayers_dist.data.text import is_utf8
@@ -93,36 +94,23 @@ class RowGroupLoader:
             ) from e
 
     def _load(self, row_group: int, file: IndexedFile, group_of_file: int, place: str) -> RowGroup:
+        read = partial(self._read, file, group_of_file)
         try:
-            with self._filesystem.open_input_file(file.path) as source:
-                table = self._read(file, group_of_file, source)
-        except MemoryError:
-            raise
-        except (pa.ArrowException, OSError):
-            return self._load_again(row_group, file, group_of_file, place)
+            table = read_file(self._filesystem, file.path, read, place=place)
+        except DamageError as e:
+            problem = f"{place}: it cannot be read: {e}"
+            if self.on_bad_row == "error":
+                raise UserError(f"{problem}. Write the file anew.") from e
+            return self._blank(int(self.index.row_counts[row_group]), problem)
         return self._check(table, place)
 
-    def _load_again(
-        self, row_group: int, file: IndexedFile, group_of_file: int, place: str
-    ) -> RowGroup:
-        """Finds out what has failed; at first several parts are fetched at a time, unnoted."""
-        with NotedFile(self._filesystem, file.path) as source:
-            try:
-                table = self._read(file, group_of_file, source)
-            except (pa.ArrowException, OSError) as e:
-                reason = reason_of_damage(e, source, place)
-                problem = f"{place}: it cannot be read: {reason}"
-                if self.on_bad_row == "error":
-                    raise UserError(f"{problem}. Write the file anew.") from e
-                return self._blank(int(self.index.row_counts[row_group]), problem)
-        return self._check(table, place)
-
-    def _read(
-        self, file: IndexedFile, group_of_file: int, source: pa.NativeFile | NotedFile
-    ) -> pa.Table:
+    def _read(self, file: IndexedFile, group_of_file: int, open_file: OpenFile) -> pa.Table:
         with self._lock:
             footer = self._footers.get(file.path)
-        with pq.ParquetFile(source, metadata=footer, pre_buffer=True) as parquet:
+        with (
+            open_file() as source,
+            pq.ParquetFile(source, metadata=footer, pre_buffer=True) as parquet,
+        ):
             if footer is None:
                 with self._lock:
                     self._footers[file.path] = parquet.metadata

@@ -13,6 +13,7 @@ from sharedlayers_dist.data import Batch, PairReader, PairReading
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.same_sources import Sources, describe_difference, read_sources
+from sharedlayers_dist.storage.failures import StorageError
 from sharedlayers_dist.world import World
 
 _IDLE_SECONDS = 600.0
@@ -87,7 +88,8 @@ class ShardActor:
             group: Index of the row group in the dataset or the mixture.
             reading: As in `read`.
         """
-        with suppress(UserError):  # It may hold bad rows, but the process goes on.
+        # It may hold bad rows, or its storage may fail, but the process goes on.
+        with suppress(UserError, StorageError):
             _unpickle(reading).open(World()).load_row_group(group)
 
     @ray.method(concurrency_group="health")

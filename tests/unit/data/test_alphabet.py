@@ -87,7 +87,7 @@ HANGING = """
 import os, sys
 from sharedlayers_dist.data import index_dataset, resolve_alphabet
 from sharedlayers_dist.storage import bounded_reads
-bounded_reads.wait_for_read.__kwdefaults__["limit_seconds"] = 0.5
+bounded_reads.wait_for_read.__kwdefaults__["limit_seconds"] = 5.0
 index = index_dataset(sys.argv[1])
 os.unlink(index.files[1].path)
 os.mkfifo(index.files[1].path)  # Opening it blocks until somebody writes.
@@ -103,5 +103,5 @@ def test_a_read_that_hangs_ends_the_process_and_is_named(tmp_path):
     )
     assert ended.returncode == 1
     *_, line = ended.stderr.strip().splitlines()
-    assert "must not take longer than 0.5 seconds" in line
+    assert "must not take longer than 5 seconds" in line
     assert f"{tmp_path}/part-00001.parquet" in line

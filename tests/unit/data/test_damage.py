@@ -2,6 +2,9 @@
 
 import gzip
 import os
+import subprocess
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -188,6 +191,36 @@ def test_what_a_store_answers_decides_whose_fault_it_is(status, expected):
     ):
         index_dataset(make_uri("failing/train", address))
     assert type(refused.value) is expected
+
+
+HANGING = """
+import sys
+from sharedlayers_dist.data import index_dataset
+from sharedlayers_dist.storage import bounded_reads
+bounded_reads.wait_for_read.__kwdefaults__["limit_seconds"] = 2.0
+index_dataset(sys.argv[1])
+"""
+
+
+@pytest.mark.slow  # pyarrow waits for the read some 100 seconds, when the process ends.
+def test_a_read_that_hangs_ends_the_process(index, object_store):
+    """Its own error, and not a crash of Python in one of pyarrow's threads."""
+    may_answer = threading.Event()
+
+    def hold(line: bytes) -> bool:
+        return not is_of_a_file(line) or may_answer.wait()
+
+    with Way(object_store, may_pass=hold) as way:
+        ended = subprocess.run(
+            [sys.executable, "-c", HANGING, make_uri("failing/train", way.address)],
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        may_answer.set()
+    assert ended.returncode == 1, ended.stderr
+    *_, line = ended.stderr.strip().splitlines()
+    assert "ReadTimeoutError: A read must not take longer than 2 seconds" in line
 
 
 def test_a_disk_that_fails_is_no_damage(tmp_path):
