@@ -92,6 +92,13 @@ class DataConfig(TrainGroup):
     """Further pair datasets to mix in, each as WEIGHT*URI; `pairs` has the weight 1."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be used: stop, or leave it out and count it."""
+    truncate: Literal["begin", "end"] = "begin"
+    """The end that texts and lists of tokens lose which are longer than the model takes."""
+    pad: Literal["begin", "end"] = "begin"
+    """The end at which shorter ones are padded with zeros."""
+    alphabet_size: Annotated[int, at_least(1)] = 256
+    """The most characters that have an id, for models that take ids of texts; for those that take
+    matrices it is the number of their columns."""
     groups_per_batch: Annotated[int, at_least(0)] = 0
     """Make pairs on the fly: `pairs` names items, and a step takes all pairs within this many
     groups (batch_size is not used then). 0 reads pairs."""

@@ -4,6 +4,19 @@ from .alphabet import resolve_alphabet as resolve_alphabet
 from .index import DatasetIndex as DatasetIndex
 from .index import index_dataset as index_dataset
 from .inspection.inspect import inspect_dataset as inspect_dataset
+from .items.characters import encode_text as encode_text
+from .items.choosing import ModelInput as ModelInput
+from .items.choosing import SequenceOptions as SequenceOptions
+from .items.choosing import choose_codec as choose_codec
+from .items.choosing import choose_codecs as choose_codecs
+from .items.codec import ItemCodec as ItemCodec
+from .items.codec import PairCodecs as PairCodecs
+from .items.column import ItemColumn as ItemColumn
+from .items.image_files import ImageFileCodec as ImageFileCodec
+from .items.tensors import TensorCodec as TensorCodec
+from .items.texts import TextCodec as TextCodec
+from .items.tokens import TokenCodec as TokenCodec
+from .items.vectors import VectorCodec as VectorCodec
 from .making.items import ArrayItems as ArrayItems
 from .making.make_pairs import make_pairs as make_pairs
 from .making.make_pairs import make_pairs_of as make_pairs_of
@@ -22,4 +35,3 @@ from .reading.pk_reader import PKReader as PKReader
 from .reading.reader import Reader as Reader
 from .reading.tf_dataset import as_tf_dataset as as_tf_dataset
 from .schema import PairMetadata as PairMetadata
-from .text import encode_text as encode_text

@@ -1,4 +1,4 @@
-"""When two items count as the same: texts but for case and spaces, images byte for byte."""
+"""When two items count as the same: texts but for case and spaces, all others byte for byte."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sharedlayers_dist.data.schema import to_numpy
+from sharedlayers_dist.data.items.tensors import to_numpy
 
 _SPACES = r"[\s\v\x1c-\x1f\x{85}\pZ]+"
 
@@ -19,7 +19,7 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
     Texts count as the same when they differ only in case and in the amount of white space.
 
     Args:
-        items: texts, images, or an array of images (n, height, width, channels); without nulls.
+        items: items as a codec holds them, or a column's texts or tensors; without nulls.
         exact: whether texts count as the same only when they are, letter by letter.
 
     Returns:
@@ -29,9 +29,13 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
     if isinstance(items, pa.ExtensionArray):
         items = to_numpy(items)
     if isinstance(items, np.ndarray):
-        contents = [image.tobytes() for image in items]
+        contents = [item.tobytes() for item in items]
+    elif pa.types.is_large_list(items.type):
+        starts = np.cumsum(items.value_lengths().to_numpy())[:-1]
+        lists = np.split(items.flatten().to_numpy(), starts)
+        contents = [ids.tobytes() for ids in lists[: len(items)]]
     else:
-        if not exact:
+        if not exact and not pa.types.is_large_binary(items.type):
             # Upper case first: some letters, such as the two small sigmas, share only that.
             items = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_upper(items)), _SPACES, " ")
             items = pc.utf8_trim_whitespace(items)

@@ -9,7 +9,8 @@ from pyarrow import fs
 
 from sharedlayers_dist.data.damage import DamageError, read_file
 from sharedlayers_dist.data.files import FoundFile, read_parquet_metadata, suggest_column
-from sharedlayers_dist.data.schema import Kind, PairMetadata, kind_of, read_metadata, shape_of
+from sharedlayers_dist.data.items.column import TYPES_OF_ITEMS, ItemColumn
+from sharedlayers_dist.data.schema import PairMetadata, read_metadata
 from sharedlayers_dist.errors import UserError, one_line
 
 
@@ -70,20 +71,15 @@ def check_columns(name: str, footer: Footer, *, requires_label: bool) -> None:
     for column in ("label", "weight", "group_a", "group_b") if requires_label else ():
         if len(schema.get_all_field_indices(column)) > 1:
             raise UserError(f"{name} must have at most one column named {column!r}. {columns}")
-    a, b = (schema.field(column).type for column in "ab")
-    for column, item in (("a", a), ("b", b)):
-        if kind_of(item) is None:
-            raise UserError(
-                f"{name}: column {column!r} must hold text (string) or images "
-                f"(fixed_shape_tensor). {columns}"
-            )
-    if footer.metadata is not None and footer.metadata.kind != kind_of(a):
+    a, b = (ItemColumn.of(schema.field(side).type) for side in "ab")
+    if a is None or b is None:
+        side = "a" if a is None else "b"
+        raise UserError(f"{name}: column {side!r} must hold {TYPES_OF_ITEMS}. {columns}")
+    if footer.metadata is not None and footer.metadata.kind != a.kind:
         raise UserError(
             f"{name}: its metadata must fit its columns. Received: kind={footer.metadata.kind!r}. "
             f"{columns}"
         )
-    if _item(a) != _item(b):
-        raise UserError(f"{name}: the columns 'a' and 'b' must have the same type. {columns}")
     if requires_label and not has_label(schema):
         raise UserError(f"{name}: column 'label' must be of an integer type or bool. {columns}")
     if requires_label and "weight" in schema.names:
@@ -102,25 +98,11 @@ def has_label(schema: pa.Schema) -> bool:
 
 def describe_columns(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:
     """Fields of `DatasetIndex` that follow from the columns."""
-    kind, shape, dtype = _item(schema.field("a").type)
     return {
-        "kind": kind,
-        "item_shape": shape,
-        "item_dtype": dtype,
+        **{side: ItemColumn.of(schema.field(side).type) for side in "ab"},
         "has_weight": requires_label and "weight" in schema.names,
         "has_groups": requires_label and {"group_a", "group_b"} <= set(schema.names),
     }
-
-
-def _item(item: pa.DataType) -> tuple[Kind | None, tuple[int, ...], str]:
-    if isinstance(item, pa.FixedShapeTensorType):
-        return "image", shape_of(item), _name_of_numbers(item.value_type)
-    return kind_of(item), (), "str"
-
-
-def _name_of_numbers(item: pa.DataType) -> str:
-    """NumPy's name of an Arrow type; Arrow's own answer takes pandas in some versions."""
-    return str(pa.array([], item).to_numpy(zero_copy_only=False).dtype.name)
 
 
 def check_agreement(
@@ -139,12 +121,19 @@ def check_agreement(
     for metadata, facts in of_training:
         facts["alphabet"] = metadata.alphabet if metadata else None
         facts["run_length"] = metadata.run_length if metadata else 1
-    for fact, value in theirs.items():
-        if value != ours[fact]:
-            raise UserError(
-                f"All files of a dataset must agree. Received: {fact}={value!r} in {name}, "
-                f"{fact}={ours[fact]!r} in {first_name}."
-            )
+    differences = [
+        (*different, f"column {side!r} of ")
+        for side in "ab"
+        if (different := theirs.pop(side).find_difference(ours.pop(side)))
+    ]
+    differences += [
+        (fact, value, ours[fact], "") for fact, value in theirs.items() if value != ours[fact]
+    ]
+    for fact, value, first_value, column in differences:
+        raise UserError(
+            f"All files of a dataset must agree. Received: {fact}={value!r} in {column}{name}, "
+            f"{fact}={first_value!r} in {column}{first_name}."
+        )
 
 
 def _type_name(item: pa.DataType) -> str:

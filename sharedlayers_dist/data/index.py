@@ -1,4 +1,4 @@
-"""What a dataset's footers say: its files, row groups, columns and kind, as plain values.
+"""What a dataset's footers say: its files, row groups and columns, as plain values.
 
 Rank zero makes the index and the others are told, so that they agree and the footers of a large
 dataset are fetched once.
@@ -22,7 +22,8 @@ from sharedlayers_dist.data.footers import (
     has_label,
     read_footer,
 )
-from sharedlayers_dist.data.schema import SET_NAMES, Kind, PairMetadata
+from sharedlayers_dist.data.items.column import ItemColumn, describe_kinds
+from sharedlayers_dist.data.schema import SET_NAMES, PairMetadata
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.bounded_reads import ReadPool, wait_for_read
 from sharedlayers_dist.storage.uri import hide_secrets, subfolder
@@ -62,11 +63,10 @@ class DatasetIndex:
     uri: str
     files: tuple[IndexedFile, ...]
     """In the dataset's fixed order: sorted by name."""
-    kind: Kind
-    item_shape: tuple[int, ...]
-    """Shape of one item: `(height, width, channels)`; `()` for text."""
-    item_dtype: str
-    """NumPy's name of an image's numbers; `str` for text."""
+    a: ItemColumn
+    """The items of the one side."""
+    b: ItemColumn
+    """The items of the other side, which may be of another kind."""
     has_weight: bool
     has_groups: bool
     """Whether both `group_a` and `group_b` are there."""
@@ -74,6 +74,11 @@ class DatasetIndex:
     """What the files say about themselves; None where another program wrote them."""
     has_label: bool = True
     """Whether `label` is there; always, unless the index was made without asking for it."""
+
+    @property
+    def kind(self) -> str:
+        """What the pairs are of, in a word or two."""
+        return describe_kinds(self)
 
     @cached_property
     def row_counts(self) -> NDArray[np.int64]:
@@ -149,10 +154,14 @@ class DatasetIndex:
             **{
                 **values,
                 "files": files,
-                "item_shape": tuple(values["item_shape"]),
+                **{side: _column_from_json(values[side]) for side in "ab"},
                 "metadata": PairMetadata(**metadata) if metadata is not None else None,
             }
         )
+
+
+def _column_from_json(values: dict[str, Any]) -> ItemColumn:
+    return ItemColumn(**{**values, "shape": tuple(values["shape"])})
 
 
 # Long because of its documentation with an example.
@@ -180,7 +189,7 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
         >>> pairs = pa.table({"a": ["one", "two"], "b": ["one more", "three"], "label": [1, 0]})
         >>> pq.write_table(pairs, "indexed/part-0.parquet")
         >>> index = index_dataset("indexed")
-        >>> index.kind, index.num_rows, [file.name for file in index.files]
+        >>> str(index.a), index.num_rows, [file.name for file in index.files]
         ('text', 2, ['part-0.parquet'])
     """
     filesystem, found = find_files(uri)

@@ -16,8 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.index import DatasetIndex, index_dataset
-from sharedlayers_dist.data.schema import Kind, PairMetadata
+from sharedlayers_dist.data.index import DatasetIndex, RowPlace, index_dataset
+from sharedlayers_dist.data.items.column import ItemColumn, describe_kinds
+from sharedlayers_dist.data.schema import PairMetadata
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
 
@@ -46,13 +47,14 @@ class DatasetMixture:
         _require_different(self.parts)
         first = self.parts[0]
         for part in self.parts[1:]:
-            for fact in ("kind", "item_shape", "item_dtype"):
-                ours, theirs = getattr(first, fact), getattr(part, fact)
-                if ours != theirs:
+            for side in "ab":
+                different = getattr(part, side).find_difference(getattr(first, side))
+                if different:
+                    fact, theirs, ours = different
                     raise UserError(
                         "All datasets of a mixture must have the same items. Received: "
-                        f"{fact}={theirs!r} in {hide_secrets(part.uri)}, "
-                        f"{fact}={ours!r} in {hide_secrets(first.uri)}."
+                        f"{fact}={theirs!r} in column {side!r} of {hide_secrets(part.uri)}, "
+                        f"{fact}={ours!r} in column {side!r} of {hide_secrets(first.uri)}."
                     )
 
     @property
@@ -61,19 +63,19 @@ class DatasetMixture:
         return ", ".join(part.uri for part in self.parts)
 
     @property
-    def kind(self) -> Kind:
-        """Text or image."""
-        return self.parts[0].kind
+    def a(self) -> ItemColumn:
+        """The items of the one side."""
+        return self.parts[0].a
 
     @property
-    def item_shape(self) -> tuple[int, ...]:
-        """Shape of one item; `()` for text."""
-        return self.parts[0].item_shape
+    def b(self) -> ItemColumn:
+        """The items of the other side."""
+        return self.parts[0].b
 
     @property
-    def item_dtype(self) -> str:
-        """NumPy's name of an image's numbers; `str` for text."""
-        return self.parts[0].item_dtype
+    def kind(self) -> str:
+        """What the pairs are of, in a word or two."""
+        return describe_kinds(self)
 
     @property
     def metadata(self) -> PairMetadata | None:
@@ -104,6 +106,12 @@ class DatasetMixture:
         """Where row group `row_group` of the mixture lies, for people."""
         part, group_of_part = self.part_of_group(row_group)
         return self.parts[part].place_of_group(group_of_part)
+
+    def place_of_row(self, row: int) -> RowPlace:
+        """Where row `row` of the mixture lies, counted over all its datasets."""
+        group = int(np.searchsorted(self.row_starts, row, side="right")) - 1
+        part, _ = self.part_of_group(group)
+        return self.parts[part].place_of_row(row - int(self.row_starts[self.group_starts[part]]))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -86,13 +86,13 @@ def score_pairs(
         UserError: when the run's model does not take the dataset's items; with `error` also for the
             first bad row.
     """
-    run.require_items(index)
+    codecs = run.choose_codecs(index)
     from sharedlayers_dist.models import compact_view
 
     view = compact_view(run.model)
     reading = PairReading(
         index=index,
-        alphabet=run.alphabet,
+        codecs=codecs,
         options=OrderOptions(seed=0, batch_size=batch_size, num_streams=1, shuffle=False),
         on_bad_row=on_bad_row,
         requires_label=requires_label,

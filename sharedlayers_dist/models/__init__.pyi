@@ -1,5 +1,6 @@
 # The public names and the modules that they are imported from on first use.
 from .compact import compact_view as compact_view
+from .compact import inputs_by_side as inputs_by_side
 from .nodes import AmbiguousNodeError as AmbiguousNodeError
 from .nodes import get_input as get_input
 from .nodes import get_input_at as get_input_at

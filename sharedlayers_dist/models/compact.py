@@ -33,11 +33,13 @@ def compact_view(model: keras.Model) -> keras.Model:
     (T, C), floats          (T,) ids in 0..C, any integers  id k is a one in column k - 1; 0 is a
                                                             row of zeros
     (H, W, C), floats       (H, W, C), uint8                divided by 255
+    (H, W, C), floats       (H, W, C), any other integers   taken as they are
+    any, floats             the same shape, any floats      taken as they are
     any, integers           the same shape, any integers    taken as they are
     ======================  ==============================  =====================================
 
-    Images that are floats already are taken as they are. Where that gives the same function, both
-    sides go through the encoder in one call, as one batch of twice the size.
+    Both sides may take different items. Where that gives the same function, both go through the
+    encoder in one call, as one batch of twice the size.
 
     The view has no weights of its own: training it trains `model`, and `model` is what to save.
     It comes uncompiled; compiled with `model.optimizer`, it also trains that optimizer's state.
@@ -65,7 +67,7 @@ class CompactView(keras.Model):
     """What `compact_view` returns; see there."""
 
     def __init__(self, model: keras.Model):
-        inputs = _inputs_by_side(model)
+        inputs = inputs_by_side(model)
         super().__init__(name=f"compact_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self._input_of_side = inputs
@@ -122,22 +124,25 @@ def expand(items: Any, tensor: keras.KerasTensor) -> Any:
         [[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     dtype = keras.backend.standardize_dtype(items.dtype)
+    dimensions = len(tensor.shape)
+    has_its_shape = len(items.shape) == dimensions
     if "int" in tensor.dtype:
         wanted = "integers of that shape"
-        if "int" in dtype and len(items.shape) == len(tensor.shape):
+        if has_its_shape and "float" not in dtype:
             return ops.cast(items, tensor.dtype)
-    elif len(tensor.shape) == 3:
-        wanted = "integers (batch, length)"
+    elif dimensions == 3:
+        wanted = "integers (batch, length), or floats of that shape"
         if "int" in dtype and len(items.shape) == 2:
             # Ids may be unsigned, where 0 - 1 is not negative.
             columns = ops.cast(items, "int32") - 1
             return ops.one_hot(columns, tensor.shape[-1], dtype=tensor.dtype)
+        if has_its_shape and "float" in dtype:
+            return ops.cast(items, tensor.dtype)
     else:
-        wanted = "uint8 or float images"
-        is_float = "float" in dtype
-        if len(items.shape) == 4 and (dtype == "uint8" or is_float):
+        wanted = "images of that shape" if dimensions == 4 else "floats of that shape"
+        if has_its_shape and (dimensions == 4 or "float" in dtype):
             values = ops.cast(items, tensor.dtype)
-            return values if is_float else values / 255
+            return values / 255 if dtype == "uint8" else values
     raise UserError(
         f"Compact items for the input {tensor.name} of shape {tuple(tensor.shape)} must be "
         f"{wanted}. Received: shape={tuple(items.shape)}, dtype={dtype}."
@@ -177,19 +182,32 @@ _MIXING_LAYERS = (
 )
 
 
-def _inputs_by_side(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """The symbolic inputs of `model` for the items `a` and `b`."""
+def inputs_by_side(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """The symbolic inputs of a pair model for the items `a` and `b`.
+
+    Inputs of these names are told apart by them, others by their order.
+
+    Raises:
+        UserError: for a model that does not take pairs, or items of no known compact form.
+
+    Example:
+        >>> from sharedlayers_dist.models import pair_classifier
+        >>> encoder = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3)])
+        >>> inputs_by_side(pair_classifier(encoder))["b"].shape
+        (None, 6, 4)
+    """
     if not has_graph(model) or len(model.inputs) != 2 or len(model.outputs) != 1:
         raise UserError(
             "A compact view needs a functional model with two inputs and one output. Received: "
             f"model={model!r}. Make one with `pair_classifier(encoder)`."
         )
     for tensor in model.inputs:
-        if "int" not in tensor.dtype and len(tensor.shape) not in (3, 4):
+        is_number = "int" in tensor.dtype or "float" in tensor.dtype
+        if not is_number or len(tensor.shape) < 2:
             raise UserError(
-                "A compact view reads text (length, alphabet), images (height, width, channels) "
-                f"or integers. Received: the input {tensor.name} of shape {tuple(tensor.shape)} "
-                f"and dtype {tensor.dtype}."
+                "A compact view reads text (length, alphabet), images (height, width, channels), "
+                "vectors (numbers) or integers. Received: the input "
+                f"{tensor.name} of shape {tuple(tensor.shape)} and dtype {tensor.dtype}."
             )
     by_name = {tensor.name: tensor for tensor in model.inputs}
     if set(by_name) != {"a", "b"}:

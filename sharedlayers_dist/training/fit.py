@@ -99,7 +99,6 @@ def fit(
             setup.training,
             setup.validation,
             config,
-            alphabet=setup.alphabet,
             world=world,
             open_reader=open_reader,
         )

@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from sharedlayers_dist import dist
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist import dist, models
+from sharedlayers_dist.config import DataConfig, TrainConfig
 from sharedlayers_dist.data import (
     DatasetIndex,
     DatasetMixture,
     GroupedItems,
+    ModelInput,
     OrderOptions,
+    PairCodecs,
     PairReading,
     PKReader,
     Reader,
+    SequenceOptions,
+    choose_codec,
+    choose_codecs,
     index_dataset,
     index_mixture,
     make_alphabet,
     read_items,
     resolve_alphabet,
 )
+from sharedlayers_dist.data.items.choosing import alphabet_size_of
+from sharedlayers_dist.data.reading.grouped_items import describe_items
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
+
+if TYPE_CHECKING:
+    import keras
 
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
 OpenReader: TypeAlias = Callable[[PairReading, World], Reader]
 """Opens this rank's reader of pairs: `PairReading.open` reads here, others may read elsewhere."""
+
+
+class CodedSource(NamedTuple):
+    """Pairs, and how their items become what the model takes."""
+
+    source: Source
+    codecs: PairCodecs
+
+    def describe_items(self) -> dict[str, dict[str, Any]]:
+        """What the items of both sides are in a batch, as values that JSON has."""
+        return {
+            side: {
+                "kind": getattr(self.source, side).kind,
+                "shape": list(codec.shape),
+                "dtype": codec.dtype,
+            }
+            for side, codec in self.codecs._asdict().items()
+        }
 
 
 class Readers(NamedTuple):
@@ -39,22 +68,87 @@ class Readers(NamedTuple):
     validation: Reader | None
 
 
-def open_source(config: TrainConfig) -> Source:
+def inputs_of(model: keras.Model) -> dict[str, ModelInput]:
+    """What a pair model takes as the items `a` and `b`."""
+    return {
+        side: ModelInput(
+            tensor.name, tuple(tensor.shape)[1:], tensor.dtype, f"the model {model.name}"
+        )
+        for side, tensor in models.inputs_by_side(model).items()
+    }
+
+
+def sequence_options(config: DataConfig | TrainConfig) -> SequenceOptions:
+    """How a run's texts and lists of tokens become rows of one length."""
+    return SequenceOptions(
+        truncate=config.truncate, pad=config.pad, alphabet_size=config.alphabet_size
+    )
+
+
+def open_data(
+    config: TrainConfig, model: keras.Model
+) -> tuple[CodedSource, CodedSource | None, str]:
+    """Looks at the pairs that `config` names, for a model.
+
+    Returns:
+        The training pairs, the validation pairs if there are any, and the alphabet of their texts.
+
+    Raises:
+        UserError: for data that cannot be used, or not by this model.
+    """
+    taken, options = inputs_of(model), sequence_options(config)
+
+    def code(source: Source, alphabet: str = "") -> CodedSource:
+        uri = hide_secrets(source.uri)
+        codecs = choose_codecs(source, taken, options, alphabet=alphabet, where=uri)
+        return CodedSource(source, codecs)
+
+    training = code(open_source(config, taken))
+    validation = code(index_dataset(config.validation)) if config.validation else None
+    alphabet = alphabet_of(training, config)  # It may take reading all of them, and so comes last.
+    return (
+        code(training.source, alphabet),
+        code(validation.source, alphabet) if validation else None,
+        alphabet,
+    )
+
+
+def open_source(config: TrainConfig, taken: Mapping[str, ModelInput]) -> Source:
     """Looks at the training data that `config` names.
+
+    Args:
+        config: The run's options.
+        taken: What the model takes; items that pairs are made of on the fly are read for it.
 
     Raises:
         UserError: for data that cannot be used.
     """
     if config.groups_per_batch:
-        return read_items(
-            config.pairs,
-            item=config.item_column,
-            group=config.group_column,
-            on_bad_row=config.on_bad_row,
-        )
+        return _read_items(config, taken)
     if config.mix:
         return index_mixture([(config.pairs, 1.0), *map(_parse_part, config.mix)])
     return index_dataset(config.pairs)
+
+
+def _read_items(config: TrainConfig, taken: Mapping[str, ModelInput]) -> GroupedItems:
+    """The items that pairs are made of on the fly; both sides of a pair are alike."""
+    column = describe_items(config.pairs, config.item_column)
+    where = f"column {config.item_column!r} of {hide_secrets(config.pairs)}"
+    codec, codec_of_b = (
+        choose_codec(column, taken[side], sequence_options(config), where=where) for side in "ab"
+    )
+    if codec != codec_of_b:
+        raise UserError(
+            "A model must take both items of a pair alike where pairs are made on the fly. "
+            f"Received: {taken['a']}, and {taken['b']}."
+        )
+    return read_items(
+        config.pairs,
+        item=config.item_column,
+        group=config.group_column,
+        on_bad_row=config.on_bad_row,
+        codec=codec,
+    )
 
 
 def _parse_part(part: str) -> tuple[str, float]:
@@ -71,13 +165,14 @@ def _parse_part(part: str) -> tuple[str, float]:
         ) from None
 
 
-def alphabet_of(source: Source, config: TrainConfig) -> str:
-    """The characters of a text source, the most frequent first; empty for images."""
-    if source.kind != "text":
+def alphabet_of(pairs: CodedSource, config: TrainConfig) -> str:
+    """The characters of the texts, the most frequent first; empty where no side is text."""
+    source, size = pairs.source, alphabet_size_of(pairs.codecs)
+    if not size:
         return ""
     if isinstance(source, GroupedItems):
-        return make_alphabet([pa.chunked_array([source.items])])
-    return resolve_alphabet(source, on_bad_row=config.on_bad_row)
+        return make_alphabet([pa.chunked_array([source.items])], size)
+    return resolve_alphabet(source, size, on_bad_row=config.on_bad_row)
 
 
 def describe_source(source: Source, config: TrainConfig) -> str:
@@ -91,11 +186,10 @@ def describe_source(source: Source, config: TrainConfig) -> str:
 
 
 def open_readers(
-    training: Source,
-    validation: DatasetIndex | None,
+    training: CodedSource,
+    validation: CodedSource | None,
     config: TrainConfig,
     *,
-    alphabet: str,
     world: World,
     open_reader: OpenReader = PairReading.open,
 ) -> Readers:
@@ -105,22 +199,23 @@ def open_readers(
         UserError: for more ranks than streams, or items that make no pairs.
     """
 
-    def open_pairs(index: DatasetIndex | DatasetMixture, *, shuffle: bool) -> Reader:
-        reading = pair_reading(index, config, alphabet=alphabet, shuffle=shuffle)
+    def open_one(pairs: CodedSource, *, shuffle: bool) -> Reader:
+        if isinstance(pairs.source, GroupedItems):
+            return PKReader(
+                pairs.source,
+                codec=pairs.codecs.a,
+                groups_per_batch=config.groups_per_batch,
+                items_per_group=config.items_per_group,
+                seed=config.seed,
+                world=world,
+            )
+        reading = pair_reading(pairs.source, config, codecs=pairs.codecs, shuffle=shuffle)
         return open_reader(reading, world)
 
-    if isinstance(training, GroupedItems):
-        reader: Reader = PKReader(
-            training,
-            alphabet=alphabet,
-            groups_per_batch=config.groups_per_batch,
-            items_per_group=config.items_per_group,
-            seed=config.seed,
-            world=world,
-        )
-    else:
-        reader = open_pairs(training, shuffle=True)
-    return Readers(reader, None if validation is None else open_pairs(validation, shuffle=False))
+    return Readers(
+        open_one(training, shuffle=True),
+        None if validation is None else open_one(validation, shuffle=False),
+    )
 
 
 def describe_left_out(reader: Reader) -> list[str]:
@@ -136,17 +231,22 @@ def describe_left_out(reader: Reader) -> list[str]:
             f"{num_bad_rows} bad rows were left out, counted in each epoch: {'; '.join(problems)}"
         )
     if num_truncated:
-        lines.append(f"{num_truncated} texts were truncated: their last 280 characters are read.")
+        kept = " and ".join(dict.fromkeys(codec.kept for codec in reader.codecs if codec.kept))
+        lines.append(f"{num_truncated} items were truncated: their {kept} are read.")
     return lines
 
 
 def pair_reading(
-    index: DatasetIndex | DatasetMixture, config: TrainConfig, *, alphabet: str, shuffle: bool
+    index: DatasetIndex | DatasetMixture,
+    config: TrainConfig,
+    *,
+    codecs: PairCodecs,
+    shuffle: bool,
 ) -> PairReading:
     """How the pairs of `index` are read; `shuffle` is for training pairs alone."""
     return PairReading(
         index=index,
-        alphabet=alphabet,
+        codecs=codecs,
         options=OrderOptions(
             seed=config.seed,
             batch_size=config.batch_size,

@@ -5,23 +5,19 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import DatasetIndex, index_dataset
-from sharedlayers_dist.data.schema import ALPHABET_SIZE, TEXT_LENGTH
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import read_keras_settings
-from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
 from sharedlayers_dist.training.position import Position
-from sharedlayers_dist.training.readers import Source, alphabet_of, describe_source, open_source
+from sharedlayers_dist.training.readers import CodedSource, describe_source, open_data
 from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
 from sharedlayers_dist.user_code import UserCode
 
-_S = TypeVar("_S", bound=Source)
 _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
 
 
@@ -29,17 +25,12 @@ _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
 class RunSetup:
     """A training run that is ready to start: its data, and where it goes on."""
 
-    training: Source
-    validation: DatasetIndex | None
+    training: CodedSource
+    validation: CodedSource | None
     facts: dict[str, Any]
     """What the configuration is applied to; stored with the run and in each checkpoint."""
     state: dict[str, Any]
     """The checkpoint's state where the run goes on; empty for a new run."""
-
-    @property
-    def alphabet(self) -> str:
-        """Columns of the tweets' matrices; empty for images."""
-        return str(self.facts["alphabet"])
 
     @property
     def start(self) -> Position:
@@ -74,15 +65,13 @@ def prepare_run(
         UserError: for data or a folder that cannot be used; nothing has been written then.
         OSError: when the storage cannot be asked; nothing has been written then, either.
     """
-    training = _require_items(open_source(config), model)
-    validation = index_dataset(config.validation) if config.validation else None
-    if validation is not None:
-        _require_items(validation, model)
+    training, validation, alphabet = open_data(config, model)
     facts: dict[str, Any] = {
-        "kind": training.kind,
-        "alphabet": alphabet_of(training, config),
-        "fingerprint": training.fingerprint,
-        "validation_fingerprint": validation.fingerprint if validation else "",
+        "kind": training.source.kind,
+        "alphabet": alphabet,
+        "items": training.describe_items(),
+        "fingerprint": training.source.fingerprint,
+        "validation_fingerprint": validation.source.fingerprint if validation else "",
         "keras_settings": read_keras_settings(),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
@@ -109,33 +98,9 @@ def describe_run(job: RunSetup, config: TrainConfig, num_ranks: int) -> str:
     going_on = f", going on after step {job.start.step}" if job.start.step else ""
     head = "" if config.head == "auto" else f" ({config.head})"
     return (
-        f"{config.model}{head} on {describe_source(job.training, config)}, over "
+        f"{config.model}{head} on {describe_source(job.training.source, config)}, over "
         f"{num_ranks} rank(s){going_on}"
     )
-
-
-def _require_items(source: _S, model: keras.Model) -> _S:
-    """Makes sure that the model takes the items of a dataset."""
-    for tensor in model.inputs:
-        wanted = tuple(tensor.shape)[1:]
-        if len(wanted) == 3:
-            kind, given = "image", source.item_shape
-        else:
-            kind = "text"
-            given = (TEXT_LENGTH,) if "int" in tensor.dtype else (TEXT_LENGTH, ALPHABET_SIZE)
-        if source.kind != kind:
-            raise UserError(
-                f"The model {model.name} takes {kind} pairs: its input {tensor.name!r} has the "
-                f"shape {wanted}. Received: {source.kind} pairs in {hide_secrets(source.uri)}."
-            )
-        if len(given) != len(wanted) or any(
-            size not in (None, there) for size, there in zip(wanted, given, strict=True)
-        ):
-            raise UserError(
-                f"The model {model.name} takes {kind}s of the shape {wanted}. Received: {given} in "
-                f"{hide_secrets(source.uri)}."
-            )
-    return source
 
 
 def _is_to_initialize(config: TrainConfig, own: Checkpoint | None) -> bool:

@@ -21,8 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import (
+    ModelInput,
     OrderOptions,
     PairReading,
+    choose_codecs,
     encode_text,
     index_dataset,
     make_alphabet,
@@ -34,6 +36,7 @@ from sharedlayers_dist.world import World
 
 NUM_RANKS = 1024
 MEAN_LENGTH = 83
+TWEET = ModelInput("a", (280, 256), "float32")
 
 
 class Clock:
@@ -98,11 +101,11 @@ def measure_text() -> None:
     for share in (0, 0.05, 1):
         texts = make_tweets(100_000, share)
         alphabet = make_alphabet([texts])
-        encode_text(texts.slice(0, 1000), alphabet)
+        encode_text(texts.slice(0, 1000), alphabet, 280)
         for rows in (256, 4096, 100_000):
             clock = Clock()
             for start in range(0, len(texts), rows):
-                encode_text(texts.slice(start, rows), alphabet)
+                encode_text(texts.slice(start, rows), alphabet, 280)
             wall, cpu = clock.read()
             print(
                 f"  {share:14.0%} {rows:12,} {len(texts) / cpu:12,.0f} {len(texts) / wall:12,.0f}"
@@ -141,7 +144,9 @@ def measure_reader() -> None:
         for batch_size, size in ((256, 1), (4096, 1), (256, 4)):
             reading = PairReading(
                 index=index,
-                alphabet=resolve_alphabet(index),
+                codecs=choose_codecs(
+                    index, dict.fromkeys("ab", TWEET), alphabet=resolve_alphabet(index)
+                ),
                 options=OrderOptions(seed=0, batch_size=batch_size, num_streams=24),
             )
             reader = reading.open(World(rank=0, size=size))

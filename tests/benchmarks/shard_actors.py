@@ -19,7 +19,14 @@ import pyarrow.parquet as pq
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import OrderOptions, PairReading, index_dataset, resolve_alphabet
+from sharedlayers_dist.data import (
+    ModelInput,
+    OrderOptions,
+    PairReading,
+    choose_codecs,
+    index_dataset,
+    resolve_alphabet,
+)
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
@@ -31,6 +38,10 @@ ROWS_PER_GROUP = 5_000
 BUSY_SECONDS = 0.003
 ROUNDS = 5
 NUM_ACTORS = (0, 1, 2)
+MODEL_INPUTS = {
+    "text": ModelInput("a", (280, 256), "float32"),
+    "image": ModelInput("a", (28, 28, 1), "float32"),
+}
 
 
 def write_images(folder: str) -> None:
@@ -48,9 +59,11 @@ def write_images(folder: str) -> None:
 def read_from(folder: str) -> PairReading:
     """What is read, in this process or in actors."""
     index = index_dataset(folder)
+    alphabet = resolve_alphabet(index) if index.kind == "text" else ""
+    taken = dict.fromkeys("ab", MODEL_INPUTS[index.kind])
     return PairReading(
         index=index,
-        alphabet=resolve_alphabet(index),
+        codecs=choose_codecs(index, taken, alphabet=alphabet),
         options=OrderOptions(seed=0, batch_size=BATCH_SIZE, num_streams=24),
     )
 

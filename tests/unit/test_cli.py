@@ -92,7 +92,7 @@ def images(folder, shape=(27, 27, 1)):
         (null_item, ["part.parquet", "row group 0", "row 1", "b"]),
         (null_label, ["part.parquet", "row group 0", "row 1", "label"]),
         (truncated, ["part.parquet"]),
-        (images, ["tweet_pair", "text", "image"]),
+        (images, ["images of the shape", "tweet_pair", "input 'a'", "(280, 256)"]),
     ],
 )
 def test_pairs_that_cannot_be_trained_on_are_refused(command, tmp_path, make, said):
@@ -274,7 +274,7 @@ def test_bad_rows_and_cut_texts_are_counted_and_said(command, tmp_path):
     code, _, err = command(*train, "--on-bad-row", "skip")
     assert code == 0, err
     assert "1 bad rows were left out" in err
-    assert "1 texts were truncated" in err
+    assert "1 items were truncated: their last 280 characters are read" in err
 
 
 def test_images_are_trained_on_and_scored(command, tmp_path):
@@ -304,7 +304,8 @@ def test_images_of_another_size_are_refused(command, tmp_path):
     on_the_fly = ["--item-column", "a", "--group-column", "label", "--groups-per-batch", 2]
     for more in ([], [*on_the_fly, "--items-per-group", 2]):
         line = refused(command("train", "--model", "digit_pair", *options, *more))
-        assert "takes images of the shape (27, 27, 1). Received: (28, 28, 1) in" in line
+        assert "holds images of the shape (28, 28, 1), uint8, and the model digit_pair" in line
+        assert "input 'a' is float32 of the shape (27, 27, 1)" in line
         assert not (tmp_path / "run").exists()
 
 

@@ -40,11 +40,12 @@ MAY_IMPORT = {
 ROOMS_MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "models": {"": set(), "encoders": set()},
     "data": {
-        "": set(),
+        "items": set(),
+        "": {"items"},
         "order": set(),
-        "reading": {"", "order"},
-        "making": {""},
-        "inspection": {"", "order", "reading"},
+        "reading": {"", "items", "order"},
+        "making": {"", "items"},
+        "inspection": {"", "items", "order", "reading"},
     },
     "dist": {"": set(), "gradients": {""}, "callbacks": {"", "gradients"}},
     "training": {"": {"checkpoints"}, "checkpoints": set()},

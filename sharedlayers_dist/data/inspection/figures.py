@@ -24,7 +24,6 @@ from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP, SetRows
 from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.streams import streams_of_rank
 from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
-from sharedlayers_dist.data.schema import TEXT_LENGTH
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
 _NUM_MISSING = 8
@@ -76,7 +75,7 @@ def report_set(found: InspectedSet, config: InspectConfig) -> SetReport:
         num_equal_contents=int((~is_self & (rows.content[:, 0] == rows.content[:, 1])).sum()),
         num_labels_against_groups=int((known & ((rows.label == 1) != same_group)).sum()),
         groups=_report_groups(rows.group),
-        lengths=_report_lengths(rows.lengths) if index.kind == "text" else None,
+        lengths=_report_lengths(rows.lengths) if "text" in (index.a.kind, index.b.kind) else None,
         alphabet=_report_alphabet(index, rows.characters),
         steps=_report_steps(index, rows, item, config),
     )
@@ -144,7 +143,6 @@ def _report_lengths(lengths: np.ndarray) -> LengthReport:
         mean=float(lengths @ np.arange(len(lengths)) / max(total, 1)),
         quantiles=quantiles,
         histogram=tuple(np.add.reduceat(lengths[: longest + 1], edges).tolist()),
-        num_cut=int(lengths[TEXT_LENGTH + 1 :].sum()),
     )
 
 

@@ -62,7 +62,10 @@ def inspect_dataset(config: InspectConfig, *, progress: bool = False) -> Inspect
     total = sum(int(indexes[name].row_counts[which].sum()) for name, which in chosen.items())
     with tqdm(total=total, unit=" rows", desc="inspecting", disable=not progress) as bar:
         sets = {
-            name: InspectedSet(index, read_set(index, chosen[name], groups, bar.update))
+            name: InspectedSet(
+                index,
+                read_set(index, chosen[name], groups, bar.update, thoroughly=config.verify),
+            )
             for name, index in indexes.items()
         }
     reports = {name: report_set(found, config) for name, found in sets.items()}
@@ -199,8 +202,8 @@ def _problems_between(
             problems.append(f"{between} {pair.contents:,} contents that count as the same")
     facts: dict[str, set[object]] = {
         "kind": {found.index.kind for found in sets.values()},
-        "shape of the items": {found.index.item_shape for found in sets.values()},
-        "type of the items": {found.index.item_dtype for found in sets.values()},
+        "shape of the items": {(x.index.a.shape, x.index.b.shape) for x in sets.values()},
+        "type of the items": {(x.index.a.dtype, x.index.b.dtype) for x in sets.values()},
         "alphabet": {
             found.index.metadata.alphabet for found in sets.values() if found.index.metadata
         },
@@ -212,9 +215,9 @@ def _problems_between(
 def _notes_of(report: SetReport, found: InspectedSet, config: InspectConfig) -> list[str]:
     """What is worth knowing about a set."""
     notes = []
-    if report.kind == "text" and found.rows.lengths[0]:
+    if report.lengths and found.rows.lengths[0]:
         notes.append(f"{found.rows.lengths[0]:,} sides are empty texts")
-    if report.kind == "text" and report.alphabet is None:
+    if report.lengths and report.alphabet is None:
         notes.append("no alphabet is stored; training makes one, which reads the whole dataset")
     if report.num_equal_contents:
         notes.append(f"{report.num_equal_contents:,} pairs are of two items of the same content")

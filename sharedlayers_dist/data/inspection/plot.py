@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from sharedlayers_dist.data.inspection.figures import InspectedSet, by_row_group
-from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP
-from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
+from sharedlayers_dist.data.inspection.rows import UNKNOWN_GROUP, open_plainly
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import local_path
@@ -52,11 +51,12 @@ def plot_sets(sets: Mapping[str, InspectedSet], path: str) -> None:
     }
     first = next(iter(sets.values()))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(sets)}
-    if first.index.kind == "text":
+    a, b = first.index.a, first.index.b
+    if "text" in (a.kind, b.kind):
         _draw_lengths(axes[0, 0], sets, colours)
         _draw_characters(axes[1, 2], sets)
     else:
-        if len(first.index.item_shape) in (2, 3):
+        if a == b and a.kind == "image" and len(a.shape) in (2, 3):
             _draw_pairs(axes[0, 0], first)
         else:
             axes[0, 0].set_axis_off()
@@ -166,7 +166,7 @@ def _draw_characters(axes: Any, sets: Mapping[str, InspectedSet]) -> None:
 def _draw_pairs(axes: Any, found: InspectedSet) -> None:
     """The first pairs: one in each column, `a` above `b`."""
     row_group = int(np.flatnonzero(found.index.row_counts)[0])
-    loaded = RowGroupLoader(found.index, on_bad_row="skip").load(row_group)
+    loaded = open_plainly(found.index).load(row_group)
     shown = [np.asarray(side[:_NUM_PAIRS]) for side in (loaded.a, loaded.b)]
     strip = np.concatenate([np.concatenate(list(side), axis=1) for side in shown])
     if strip.ndim == 3:

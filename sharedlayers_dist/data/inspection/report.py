@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sharedlayers_dist.data.schema import TEXT_LENGTH
-
 _LABEL_WIDTH = 12
 _Fact = tuple[str, str]
 """A line of a report: its label, and what it says."""
@@ -25,15 +23,13 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthReport:
-    """Characters of the texts, each side counted."""
+    """Characters of the texts, each side that is text counted."""
 
     mean: float
     quantiles: Mapping[str, int]
     """Length by share of the sides that are as long or shorter: `0.01`, `0.5`, ..., `1`."""
     histogram: tuple[int, ...]
     """Sides of 0-9 characters, 10-19, and so on."""
-    num_cut: int
-    """Sides of more than 280 characters, of which the last 280 are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +78,7 @@ class SetReport:
     schema: Mapping[str, str]
     """Columns and their types."""
     kind: str
+    """What the pairs are of: text, say, or text and image."""
     made_by: Mapping[str, Any]
     num_files: int
     num_bytes: int
@@ -217,8 +214,6 @@ def _describe_texts(lengths: LengthReport) -> Iterator[_Fact]:
     )
     yield "lengths", f"mean {lengths.mean:.0f}; {quantiles} characters"
     yield "", _sparkline(lengths.histogram)
-    if lengths.num_cut:
-        yield "", f"{lengths.num_cut:,} are longer than {TEXT_LENGTH}: cut"
 
 
 def _describe_alphabet(alphabet: AlphabetReport) -> Iterator[_Fact]:

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from sharedlayers_dist.data.content_keys import content_keys
 from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
 from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.items.characters import NUM_CODE_POINTS, count_characters
+from sharedlayers_dist.data.items.choosing import choose_plain_codec
+from sharedlayers_dist.data.items.codec import Items, PairCodecs, take_items
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
-from sharedlayers_dist.data.text import NUM_CODE_POINTS, count_characters
 from sharedlayers_dist.storage.uri import open_filesystem
 
 UNKNOWN_GROUP = -1
@@ -39,7 +41,7 @@ class SetRows:
     group: np.ndarray
     """int32 (rows, 2), index of each side's group among `group_names`, or `UNKNOWN_GROUP`."""
     lengths: np.ndarray
-    """int64 (10,001,), sides with each number of characters; zeros for images."""
+    """int64 (10,001,), sides with each number of characters; zeros where no side is text."""
     characters: np.ndarray
     """int64 (0x110000,), how often the sides hold each code point."""
     num_read: int
@@ -73,6 +75,12 @@ class GroupNumbers:
         return np.array([*numbers, UNKNOWN_GROUP], np.int32)[index]
 
 
+def open_plainly(index: DatasetIndex, *, thoroughly: bool = False) -> RowGroupLoader:
+    """A loader of a set's items as their columns say, for no model; it skips bad rows."""
+    codecs = PairCodecs(choose_plain_codec(index.a), choose_plain_codec(index.b))
+    return RowGroupLoader(index, codecs, on_bad_row="skip", thoroughly=thoroughly)
+
+
 def choose_row_groups(index: DatasetIndex, max_rows: int | None) -> np.ndarray:
     """Row groups with rows to read: all, or evenly spaced ones of about `max_rows` rows in all."""
     filled = np.flatnonzero(index.row_counts)
@@ -87,6 +95,8 @@ def read_set(
     row_groups: np.ndarray,
     groups: GroupNumbers,
     advance: Callable[[int], object],
+    *,
+    thoroughly: bool = False,
 ) -> SetRows:
     """Reads `row_groups` of a set; bad rows are counted and left out.
 
@@ -95,8 +105,9 @@ def read_set(
         row_groups: int (n,), which row groups of the set.
         groups: gets the names of the groups that it does not have yet.
         advance: called with the number of rows read, after each row group.
+        thoroughly: whether to decode what reading alone does not, to see whether it can be.
     """
-    loader = RowGroupLoader(index, on_bad_row="skip")
+    loader = open_plainly(index, thoroughly=thoroughly)
     counts = _TextCounts()
     parts = [_RowPart.empty()]
     num_read = 0
@@ -114,9 +125,9 @@ def read_set(
         group, problem = _read_groups(index, row_group, groups)
         group = group[good]
         group_problems += [problem] if problem else []
-        sides = [_take(side, good) for side in (loaded.a, loaded.b)]
-        if index.kind == "text":
-            for side in sides:
+        sides = [take_items(side, good) for side in (loaded.a, loaded.b)]
+        for side in sides:
+            if _is_text(side):
                 counts.add(side)
         item, content = _number_items(sides, group)
         label = loaded.label[good].astype(np.int8)
@@ -168,20 +179,18 @@ class _TextCounts:
         self.characters += count_characters(texts)
 
 
-def _number_items(
-    sides: list[pa.Array | np.ndarray], group: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _number_items(sides: list[Items], group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keys uint64 (rows, 2) of both sides' items and contents, as in `SetRows`."""
     exact = np.stack([content_keys(side, exact=True) for side in sides], axis=1)
-    content = exact
-    if isinstance(sides[0], pa.Array):
-        content = np.stack([content_keys(side) for side in sides], axis=1)
+    content = exact.copy()
+    for number, side in enumerate(sides):
+        if _is_text(side):
+            content[:, number] = content_keys(side)
     return exact ^ (group.astype(np.uint64) * _MIX), content
 
 
-def _take(items: pa.Array | np.ndarray, good: np.ndarray) -> pa.Array | np.ndarray:
-    """The good rows of one column."""
-    return items.take(pa.array(good)) if isinstance(items, pa.Array) else items[good]
+def _is_text(items: Items) -> bool:
+    return isinstance(items, pa.Array) and pa.types.is_large_string(items.type)
 
 
 def _read_groups(

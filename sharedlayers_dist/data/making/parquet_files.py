@@ -13,9 +13,9 @@ from pyarrow import fs
 
 from sharedlayers_dist.data.damage import NotedFile, reason_of_damage
 from sharedlayers_dist.data.files import PARQUET, FoundFile, check_column, open_to_go_through
+from sharedlayers_dist.data.items.characters import is_utf8
+from sharedlayers_dist.data.items.column import is_text
 from sharedlayers_dist.data.making.bad_rows import BadRows
-from sharedlayers_dist.data.schema import is_text
-from sharedlayers_dist.data.text import is_utf8
 from sharedlayers_dist.errors import UserError
 
 _BYTES_PER_BATCH = 64 << 20

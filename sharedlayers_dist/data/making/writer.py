@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data.alphabet import make_alphabet
+from sharedlayers_dist.data.items.column import ItemColumn
 from sharedlayers_dist.data.making.chaining import RUN_LENGTH
 from sharedlayers_dist.data.making.items import ItemSource
 from sharedlayers_dist.data.making.parquet_files import num_bytes_of
@@ -25,7 +26,7 @@ from sharedlayers_dist.data.making.spill import (
     spill_items,
     take_part,
 )
-from sharedlayers_dist.data.schema import PairMetadata, kind_of, pair_schema
+from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.errors import UserError
 
 _STREAMS = 24
@@ -75,7 +76,7 @@ def count_row_groups(num_pairs: int, item_type: pa.DataType) -> int:
     group of images holds at most 64 MB.
     """
     max_rows = _MAX_ROWS
-    if kind_of(item_type) == "image":
+    if isinstance(item_type, pa.FixedShapeTensorType):
         max_rows = max(1, min(max_rows, _MAX_BYTES // (2 * num_bytes_of(item_type))))
     if num_pairs < _STREAMS * min(_MIN_ROWS, max_rows):
         return max(1, -(-num_pairs // min(_MIN_ROWS, max_rows)))
@@ -106,8 +107,8 @@ def write_sets(
         UserError: for items that are neither texts nor images.
         RuntimeError: when the source gives another number of items than before.
     """
-    kind = kind_of(source.item_type)
-    if kind is None:
+    column = ItemColumn.of(source.item_type)
+    if column is None:
         raise UserError(f"Items must be texts or images. Received: {source.item_type}.")
     parts = _plan_parts(folder, sets)
     needed = plan_needed(
@@ -123,13 +124,13 @@ def write_sets(
     with tempfile.TemporaryDirectory(prefix=".spilled-", dir=folder) as spilled:
         used = spill_items(Path(spilled), needed, source, uses_in_training, advance)
         alphabet = None
-        if kind == "text":
+        if column.kind == "text":
             alphabet = make_alphabet(iter_sides(used))
         else:
             for _ in used:
                 pass  # Nothing is made of the training images but the files.
         metadata = PairMetadata(
-            kind=kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
+            kind=column.kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
         )
         schema = pair_schema(source.item_type, metadata)
         for part, files in enumerate(parts):

@@ -10,12 +10,12 @@ from itertools import islice
 import numpy as np
 
 from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.items.codec import PairCodecs
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.order.epoch_plan import StepRows
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.batch import (
     Batch,
-    bytes_per_pair,
     join_parts,
     padding_batch,
     split_steps,
@@ -23,7 +23,11 @@ from sharedlayers_dist.data.reading.batch import (
 )
 from sharedlayers_dist.data.reading.pair_reading import PairReading
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.data.reading.row_groups import RowGroup, RowGroupLoader
+from sharedlayers_dist.data.reading.row_groups import (
+    RowGroup,
+    RowGroupLoader,
+    bad_row_error,
+)
 from sharedlayers_dist.data.reading.stats import ReaderStats
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.bounded_reads import READ_LIMIT_SECONDS, ReadPool, wait_for_read
@@ -75,7 +79,10 @@ class PairReader:
         self.read_limit_seconds = read_limit_seconds
         self._loaders = [
             RowGroupLoader(
-                part, on_bad_row=reading.on_bad_row, requires_label=reading.requires_label
+                part,
+                reading.codecs,
+                on_bad_row=reading.on_bad_row,
+                requires_label=reading.requires_label,
             )
             for part in reading.index.parts
         ]
@@ -84,6 +91,11 @@ class PairReader:
     def index(self) -> DatasetIndex | DatasetMixture:
         """The dataset, or several."""
         return self.reading.index
+
+    @property
+    def codecs(self) -> PairCodecs:
+        """Those of the items of both sides."""
+        return self.reading.codecs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -101,14 +113,14 @@ class PairReader:
                 cannot be used.
             RuntimeError: from the iterator, for a row group that does not come.
         """
-        rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
+        rows = min(self.rows_at_once, _MOST_BYTES_AT_ONCE // self.codecs.bytes_per_pair)
         steps_at_once = max(1, rows * self.world.size // self.reading.options.batch_size)
         steps = self._plan_steps(epoch, start_step, steps_at_once)
 
         def make() -> Generator[Batch, None, None]:
             with closing(self._read(steps)) as chunks:
                 for counts, batch in chunks:
-                    yield from split_steps(batch, counts, self.index)
+                    yield from split_steps(batch, counts, self.codecs)
 
         return PrefetchIterator(make, depth=self.batches_ahead, on_wait=self.stats.add_wait)
 
@@ -185,7 +197,7 @@ class PairReader:
 
     def _gather(self, rows: Rows, cache: dict[int, Future[RowGroup]]) -> Batch:
         if rows.size == 0:
-            return Batch._make(values[:0] for values in padding_batch(self.index))
+            return Batch._make(values[:0] for values in padding_batch(self.codecs))
         group_of_row = self.reading.row_groups_of(rows)
         by_group = np.argsort(group_of_row, kind="stable")
         groups, first = np.unique(group_of_row[by_group], return_index=True)
@@ -195,7 +207,17 @@ class PairReader:
             )
             for group, places in zip(groups.tolist(), np.split(by_group, first[1:]), strict=True)
         ]
-        batch, num_truncated = join_parts(parts, np.argsort(by_group), rows, self.reading.alphabet)
+        batch, num_truncated, bad = join_parts(parts, np.argsort(by_group), rows, self.codecs)
+        for place, reason in bad.items():
+            self._reject(int(rows[place]), reason)
         self.stats.num_truncated += num_truncated
         self.stats.num_bad_rows += int(np.count_nonzero(batch.label < 0))
         return batch
+
+    def _reject(self, row: int, reason: str) -> None:
+        """Notes a row that only encoding has found to be bad, or raises for it."""
+        problem = f"{self.index.place_of_row(row)}: {reason}"
+        if self.reading.on_bad_row == "error":
+            raise bad_row_error(problem)
+        group = int(self.reading.row_groups_of(np.array(row)))
+        self.stats.problem_of_group.setdefault(group, problem)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sharedlayers_dist.data.damage import OnBadRow
 from sharedlayers_dist.data.index import DatasetIndex
+from sharedlayers_dist.data.items.codec import PairCodecs
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.order.epoch_plan import EpochPlan, count_steps
 from sharedlayers_dist.data.order.options import OrderOptions
@@ -31,13 +32,14 @@ class PairReading:
         >>> import os
         >>> import pyarrow as pa
         >>> import pyarrow.parquet as pq
-        >>> from sharedlayers_dist.data import index_dataset
+        >>> from sharedlayers_dist.data import TextCodec, index_dataset
         >>> os.mkdir("planned")
         >>> pairs = pa.table({"a": ["ab", "b", "a"], "b": ["a", "ba", "b"], "label": [1, 0, 1]})
         >>> pq.write_table(pairs, "planned/part-0.parquet")
+        >>> text = TextCodec(length=5, alphabet_size=2, alphabet="ab")
         >>> reading = PairReading(
         ...     index=index_dataset("planned"),
-        ...     alphabet="ab",
+        ...     codecs=PairCodecs(text, text),
         ...     options=OrderOptions(seed=0, batch_size=2, num_streams=1, shuffle=False),
         ... )
         >>> reading.steps_per_epoch, reading.pairs_of_step(1)
@@ -49,8 +51,8 @@ class PairReading:
 
     index: DatasetIndex | DatasetMixture
     """The dataset, or several."""
-    alphabet: str
-    """Characters with the ids 1, 2, ...; not used for images."""
+    codecs: PairCodecs
+    """How the items of both sides become those of a batch."""
     options: OrderOptions
     """What the order depends on."""
     on_bad_row: OnBadRow = "error"

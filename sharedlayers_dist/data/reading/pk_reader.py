@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import pyarrow as pa
-from numpy.typing import NDArray
-
+from sharedlayers_dist.data.items.codec import ItemCodec, PairCodecs, take_items
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items, plan_groups
 from sharedlayers_dist.data.reading.batch import Batch, padding_batch
 from sharedlayers_dist.data.reading.grouped_items import GroupedItems
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
-from sharedlayers_dist.data.text import encode_and_count_truncated
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 
@@ -27,7 +24,8 @@ class PKReader:
 
     Args:
         index: The items.
-        alphabet: Characters with the ids 1, 2, ...; not used for images.
+        codec: How they become those of a batch; the codec they were read with, or one that differs
+            from it in what it encodes alone (an alphabet).
         groups_per_batch: P, groups of a global batch.
         items_per_group: K, the most items of a group in a batch.
         seed: Seed of the order.
@@ -42,7 +40,7 @@ class PKReader:
         self,
         index: GroupedItems,
         *,
-        alphabet: str,
+        codec: ItemCodec,
         groups_per_batch: int,
         items_per_group: int,
         seed: int,
@@ -54,7 +52,8 @@ class PKReader:
                 f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
             )
         self.index = index
-        self.alphabet = alphabet
+        self.codecs = PairCodecs(codec, codec)
+        """Those of the items of both sides."""
         self.groups_per_batch = groups_per_batch
         self.items_per_group = items_per_group
         self.seed = seed
@@ -113,8 +112,9 @@ class PKReader:
             size=self.world.size,
         )
         if not pairs.label.size:
-            return padding_batch(self.index)
-        values = self._read(items)
+            return padding_batch(self.codecs)
+        values, num_truncated, _ = self.codecs.a.encode(take_items(self.index.items, items))
+        self.stats.num_truncated += num_truncated
         return Batch(
             a=values[pairs.a],
             b=values[pairs.b],
@@ -122,11 +122,3 @@ class PKReader:
             weight=pairs.weight,
             rows=items[pairs.a] * len(self.index.group_of_item) + items[pairs.b],
         )
-
-    def _read(self, items: Rows) -> NDArray:
-        if isinstance(self.index.items, pa.Array):
-            texts = self.index.items.take(pa.array(items))
-            ids, num_truncated = encode_and_count_truncated(texts, self.alphabet)
-            self.stats.num_truncated += num_truncated
-            return ids
-        return self.index.items[items]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sharedlayers_dist.data.reading.batch import Batch, ItemType
+from sharedlayers_dist.data.items.codec import PairCodecs
+from sharedlayers_dist.data.reading.batch import Batch
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
 
@@ -16,8 +17,8 @@ class Reader(Protocol):
     """What it has met so far on this rank."""
 
     @property
-    def index(self) -> ItemType:
-        """What the items are."""
+    def codecs(self) -> PairCodecs:
+        """Those of the items of both sides: what shape and type the items of a batch have."""
 
     @property
     def steps_per_epoch(self) -> int:

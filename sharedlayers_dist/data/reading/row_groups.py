@@ -10,14 +10,12 @@ from typing import get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
-from sharedlayers_dist.data.schema import is_text, to_numpy
-from sharedlayers_dist.data.text import is_utf8
+from sharedlayers_dist.data.items.codec import BadItems, Items, PairCodecs, blank_items
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import open_filesystem
 
@@ -26,11 +24,11 @@ _FOOTERS_KEPT = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowGroup:
-    """The pairs of one row group. Bad rows are there too: empty items, label -1, weight 0."""
+    """The pairs of one row group. Bad rows are there too: blank items, label -1, weight 0."""
 
-    a: pa.Array | NDArray
-    """Texts as a `large_string` array, or images, shape `(rows, height, width, channels)`."""
-    b: pa.Array | NDArray
+    a: Items
+    """The items as their codec holds them."""
+    b: Items
     label: NDArray[np.float32]
     """0 or 1; -1 for a bad row; NaN where there is none and none is required; shape `(rows,)`."""
     weight: NDArray[np.float32]
@@ -44,10 +42,12 @@ class RowGroupLoader:
 
     Args:
         index: The dataset.
+        codecs: How the items of both sides are read, and which of them are bad.
         on_bad_row: `error` raises for the first bad row; `skip` lets them through as `RowGroup`
             says. Bad are a null, a label other than 0 and 1, a weight that is negative or not
-            finite, a text that is not UTF-8, and every row of a row group that is corrupt.
+            finite, an item that its codec cannot use, and every row of a row group that is corrupt.
         requires_label: False makes NaN of labels that are missing or neither 0 nor 1.
+        thoroughly: Whether to look for items, too, that only encoding finds to be bad.
 
     Raises:
         UserError: for another `on_bad_row`.
@@ -56,9 +56,11 @@ class RowGroupLoader:
     def __init__(
         self,
         index: DatasetIndex,
+        codecs: PairCodecs,
         *,
         on_bad_row: OnBadRow = "error",
         requires_label: bool = True,
+        thoroughly: bool = False,
     ) -> None:
         if on_bad_row not in get_args(OnBadRow):
             raise UserError(
@@ -67,7 +69,9 @@ class RowGroupLoader:
         self.index = index
         self.on_bad_row = on_bad_row
         self._filesystem, _ = open_filesystem(index.uri)
+        self._codecs = codecs
         self._requires_label = requires_label
+        self._thoroughly = thoroughly
         self._columns = ["a", "b"]
         self._columns += ["label"] if index.has_label else []
         self._columns += ["weight"] if index.has_weight else []
@@ -134,19 +138,17 @@ class RowGroupLoader:
             weight = _to_numpy(columns["weight"].cast(pa.float32(), safe=False).fill_null(0))
             is_bad = ~np.isfinite(weight) | (weight < 0)
             reasons.add("its weight is {} and must be finite and not negative", is_bad, weight)
-        a, b = (self._decode(columns[name], name, reasons) for name in "ab")
+        a, b = (self._read_items(columns[name], name, reasons) for name in "ab")
         is_bad = reasons.is_bad
         if not is_bad.any():
             return RowGroup(a=a, b=b, label=label, weight=weight)
         row, reason = reasons.first()
         problem = f"{place}, row {row}: {reason}"
         if self.on_bad_row == "error":
-            raise UserError(
-                f"{problem}. Correct it, or leave such rows out with --on-bad-row skip."
-            )
+            raise bad_row_error(problem)
         return RowGroup(
-            a=_blank_rows(a, is_bad),
-            b=_blank_rows(b, is_bad),
+            a=blank_items(a, is_bad),
+            b=blank_items(b, is_bad),
             label=np.where(is_bad, -1, label).astype(np.float32),
             weight=np.where(is_bad, 0, weight).astype(np.float32),
             problem=problem,
@@ -163,21 +165,16 @@ class RowGroupLoader:
         is_none |= _to_numpy(column.is_null())
         return np.where(is_none, np.nan, label).astype(np.float32)
 
-    def _decode(self, column: pa.ChunkedArray, name: str, reasons: Reasons) -> pa.Array | NDArray:
-        if not is_text(column.type):
-            return read_images(column)
-        texts = read_texts(column)
-        reasons.add(f"column {name!r} is not UTF-8", ~is_utf8(texts))
-        return texts
+    def _read_items(self, column: pa.ChunkedArray, name: str, reasons: Reasons) -> Items:
+        codec = getattr(self._codecs, name)
+        items: Items = codec.read(column)
+        reasons.add_items(name, codec.find_bad(items, thoroughly=self._thoroughly))
+        return items
 
     def _blank(self, num_rows: int, problem: str) -> RowGroup:
-        items: pa.Array | NDArray
-        if self.index.kind == "text":
-            items = pa.array([""] * num_rows, pa.large_string())
-        else:
-            items = np.zeros((num_rows, *self.index.item_shape), self.index.item_dtype)
+        a, b = (codec.blanks(num_rows) for codec in self._codecs)
         weight = np.zeros(num_rows, np.float32)
-        return RowGroup(a=items, b=items, label=weight - 1, weight=weight, problem=problem)
+        return RowGroup(a=a, b=b, label=weight - 1, weight=weight, problem=problem)
 
 
 class Reasons:
@@ -194,6 +191,13 @@ class Reasons:
             self._found.append((row, reason.format(None if values is None else values[row])))
             self.is_bad |= is_bad
 
+    def add_items(self, column: str, bad: BadItems) -> None:
+        """Adds the rows whose items in a column are bad."""
+        if bad:
+            row = min(bad)
+            self._found.append((row, f"column {column!r} {bad[row]}"))
+            self.is_bad[list(bad)] = True
+
     def first(self) -> tuple[int, str]:
         """The first bad row and its reason."""
         return min(self._found, key=lambda found: found[0])
@@ -203,25 +207,6 @@ def _to_numpy(column: pa.ChunkedArray) -> NDArray:
     return column.to_numpy()
 
 
-def read_texts(column: pa.ChunkedArray) -> pa.Array:
-    """The texts of a column in any of Arrow's layouts as one `large_string` array."""
-    texts = column.cast(pa.large_string()).combine_chunks()
-    return texts if isinstance(texts, pa.Array) else pa.concat_arrays(texts.chunks)
-
-
-def read_images(column: pa.ChunkedArray) -> NDArray:
-    """The images of a column, shape `(rows, height, width, channels)`; a null one is zeros."""
-    array = column.combine_chunks()
-    array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
-    if array.null_count:
-        width = array.type.storage_type.list_size
-        zeros = pa.array([[0] * width], array.type.storage_type)
-        storage = pc.if_else(array.is_null(), zeros[0], array.storage)
-        array = pa.ExtensionArray.from_storage(array.type, storage)
-    return to_numpy(array)
-
-
-def _blank_rows(items: pa.Array | NDArray, is_bad: NDArray[np.bool_]) -> pa.Array | NDArray:
-    if isinstance(items, pa.Array):
-        return pc.if_else(pa.array(is_bad), "", items)
-    return np.where(is_bad[(..., *[None] * (items.ndim - 1))], 0, items).astype(items.dtype)
+def bad_row_error(problem: str) -> UserError:
+    """The error for a bad row that is not to be skipped."""
+    return UserError(f"{problem}. Correct it, or leave such rows out with --on-bad-row skip.")

@@ -21,7 +21,7 @@ class ReaderStats:
     wait_seconds: float = 0.0
     """Seconds that the consumer of the batches has waited for them."""
     num_truncated: int = 0
-    """Texts that were truncated: of those longer than 280 characters the last 280 are read."""
+    """Items that were truncated: texts and lists of tokens that are longer than a model takes."""
     num_bad_rows: int = 0
     """Bad rows left out."""
     problem_of_group: dict[int, str] = field(default_factory=dict)

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from sharedlayers_dist.data.reading.batch import drop_skipped
 from sharedlayers_dist.data.reading.reader import Reader
-from sharedlayers_dist.data.schema import TEXT_LENGTH
 
 
 def as_tf_dataset(
@@ -39,12 +38,9 @@ def as_tf_dataset(
         on_batch: Is told, ahead of the training, each step of the epoch and this rank's samples in
             it, without padding; more than once for a step where there are several iterators.
     """
-    if reader.index.kind == "text":
-        item = tf.TensorSpec((None, TEXT_LENGTH), tf.uint16)
-    else:
-        item = tf.TensorSpec((None, *reader.index.item_shape), reader.index.item_dtype)
+    sides = reader.codecs._asdict()
     signature = (
-        {"a": item, "b": item},
+        {side: tf.TensorSpec((None, *codec.shape), codec.dtype) for side, codec in sides.items()},
         tf.TensorSpec((None, 1), tf.float32),
         tf.TensorSpec((None,), tf.float32),
     )
@@ -53,7 +49,7 @@ def as_tf_dataset(
         epoch, step = position()
         with reader.batches(epoch, step) as batches:
             for number, batch in enumerate(batches, step):
-                a, b, label, weight, _ = drop_skipped(batch, reader.index)
+                a, b, label, weight, _ = drop_skipped(batch, reader.codecs)
                 on_batch(number, int(np.count_nonzero(label != -1)))
                 yield {"a": a, "b": b}, label, weight
 

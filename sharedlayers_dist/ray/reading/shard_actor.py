@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
     result: Batch | Exception
     """The part's rows of all steps, end to end, without padding; or what reading failed with."""
     num_truncated: int
-    """Truncated texts among those encoded since the part's last answer."""
+    """Truncated items among those encoded since the part's last answer."""
     problem_of_group: dict[int, str]
     """The first bad row of each row group that this actor has met in the part so far."""
     node: str

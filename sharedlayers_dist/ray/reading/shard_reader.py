@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from sharedlayers_dist.data import Batch, DatasetIndex, DatasetMixture, PairReading
+from sharedlayers_dist.data import Batch, PairCodecs, PairReading
 from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.reading.batch import bytes_per_pair, split_steps
+from sharedlayers_dist.data.reading.batch import split_steps
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
 from sharedlayers_dist.ray.reading.shard_actor import Request
@@ -51,7 +51,7 @@ class ShardReader:
     Actors get no further ahead than two more, which they read before they are asked. An iterator
     that is closed early drops what is under way.
 
-    Bad rows are counted when they come, each once. Truncated texts are counted when they are
+    Bad rows are counted when they come, each once. Truncated items are counted when they are
     encoded, as `PairReader` does: those that were encoded ahead are counted again if they are read
     again, after an actor died or the iterator was closed early.
 
@@ -86,13 +86,13 @@ class ShardReader:
             num_streams=num_streams,
             batch_size=batch_size,
         )
-        rows = min(rows_at_once, _MOST_BYTES_AT_ONCE // bytes_per_pair(self.index))
+        rows = min(rows_at_once, _MOST_BYTES_AT_ONCE // self.codecs.bytes_per_pair)
         self._steps_per_request = max(1, rows * world.size // batch_size)
 
     @property
-    def index(self) -> DatasetIndex | DatasetMixture:
-        """The dataset, or several."""
-        return self.reading.index
+    def codecs(self) -> PairCodecs:
+        """Those of the items of both sides."""
+        return self.reading.codecs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -122,7 +122,7 @@ class ShardReader:
                 counts, joined = self._join(*under_way[0])
                 under_way.popleft()  # What was joined may leave the object store.
                 under_way.extend(self._ask(epoch, step) for step in islice(starts, 1))
-                yield from split_steps(joined, counts, self.index)
+                yield from split_steps(joined, counts, self.codecs)
 
     def _ask(self, epoch: int, step: int) -> tuple[list[Request], list[ray.ObjectRef]]:
         """Asks for the steps from `step` on, each part from its actor."""

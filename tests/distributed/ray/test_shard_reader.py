@@ -12,13 +12,20 @@ import pytest
 import ray
 
 from sharedlayers_dist import World
-from sharedlayers_dist.data import OrderOptions, PairReader, PairReading, index_dataset
+from sharedlayers_dist.data import (
+    OrderOptions,
+    PairCodecs,
+    PairReader,
+    PairReading,
+    index_dataset,
+)
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.reading.shard_reader import ShardReader, open_on_actors
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
+from tests.unit.data.items.samples import SAMPLES
 from tests.unit.data.reading.test_reader import PairSource, ReaderContract, assert_same
-from tests.unit.data.samples import with_column, write_dataset
+from tests.unit.data.samples import codecs_for, with_column, write_dataset
 
 ALPHABET = "abcdefghij0123456789"
 NUM_STREAMS = 12
@@ -30,9 +37,10 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def read_from(pairs, *, batch_size=32, shuffle=True, kind=PairReading, **options):
     """A reading of the dataset `pairs`."""
+    index = index_dataset(pairs)
     return kind(
-        index=index_dataset(pairs),
-        alphabet=ALPHABET,
+        index=index,
+        codecs=codecs_for(index, ALPHABET),
         options=OrderOptions(
             seed=3, batch_size=batch_size, num_streams=NUM_STREAMS, shuffle=shuffle
         ),
@@ -101,6 +109,25 @@ def test_batches_are_those_of_reading_in_process(actors, texts, num_actors, num_
             own = reading.open(world)
             assert reader.steps_per_epoch == own.steps_per_epoch
             assert_same(reader.batches(epoch, start_step), own.batches(epoch, start_step))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_items_of_every_kind_are_read(actors, tmp_path, sample):
+    table = sample.table(60)
+    for number, reason in enumerate(sample.bad):
+        table = sample.with_bad_row(table, 7 * number, sample.bad[reason])
+    pq.write_table(table, tmp_path / "0.parquet", row_group_size=9)
+    reading = PairReading(
+        index=index_dataset(str(tmp_path)),
+        codecs=PairCodecs(sample.codec, sample.codec),
+        options=OrderOptions(seed=3, batch_size=8, num_streams=NUM_STREAMS),
+        on_bad_row="skip",
+    )
+    world = World(rank=1, size=2)
+    reader, own = on_actors(actors[:3], reading, world), reading.open(world)
+    assert_same(reader.batches(0), own.batches(0))
+    assert reader.stats.problems == own.stats.problems
+    assert reader.stats.num_bad_rows == own.stats.num_bad_rows
 
 
 def test_a_part_without_rows_gives_padding_only_where_no_part_has_any(actors, tmp_path):

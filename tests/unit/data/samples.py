@@ -6,10 +6,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sharedlayers_dist.data import OrderOptions, PairReader, PairReading
+from sharedlayers_dist.data import OrderOptions, PairCodecs, PairReader, PairReading, TextCodec
+from sharedlayers_dist.data.items.choosing import choose_plain_codec
 from sharedlayers_dist.data.schema import METADATA_KEY, PairMetadata, pair_schema
 
 READER_OPTIONS = ("batches_ahead", "rows_at_once", "read_limit_seconds")
+
+
+def codecs_for(sides, alphabet=""):
+    """Texts as 280 ids, all else as the columns say."""
+    text = TextCodec(length=280, alphabet_size=256, alphabet=alphabet)
+    a, b = (text if x.kind == "text" else choose_plain_codec(x) for x in (sides.a, sides.b))
+    return PairCodecs(a, b)
 
 
 def open_pairs(index, *, alphabet, world, on_bad_row="error", requires_label=True, **options):
@@ -17,7 +25,7 @@ def open_pairs(index, *, alphabet, world, on_bad_row="error", requires_label=Tru
     of_reader = {name: options.pop(name) for name in READER_OPTIONS if name in options}
     reading = PairReading(
         index=index,
-        alphabet=alphabet,
+        codecs=codecs_for(index, alphabet),
         options=OrderOptions(**options),
         on_bad_row=on_bad_row,
         requires_label=requires_label,

@@ -39,6 +39,29 @@ def test_a_stored_alphabet_is_used_as_it_is(tmp_path):
     assert resolve_alphabet(index) == "zyx\0"
 
 
+@pytest.mark.parametrize(
+    ("num_stored", "size", "num_taken"),
+    [(300, 256, 256), (300, 300, 300), (100, 256, 100), (256, 300, 300), (300, 301, 301)],
+)
+def test_a_stored_alphabet_is_used_where_it_has_all_characters_or_enough(
+    tmp_path, num_stored, size, num_taken
+):
+    characters = [chr(code) for code in range(0x400, 0x400 + 400)]  # The texts' own, in order.
+    stored = "".join(reversed(characters[:num_stored]))
+    table = text_table(1, alphabet=stored)
+    for side in "ab":
+        table = with_column(table, side, ["".join(characters)])
+    pq.write_table(table, tmp_path / "1.parquet")
+    expected = stored if num_taken <= num_stored else "".join(characters)
+    assert resolve_alphabet(index_dataset(str(tmp_path)), size) == expected[:num_taken]
+
+
+def test_of_pairs_with_other_items_the_texts_alone_are_counted(tmp_path):
+    table = pa.table({"a": [[1, 2]], "b": ["baa"], "label": [1]})
+    pq.write_table(table, tmp_path / "1.parquet")
+    assert resolve_alphabet(index_dataset(str(tmp_path))) == "ab"
+
+
 def test_without_a_stored_one_both_columns_of_all_files_are_counted(tmp_path):
     for name, a in (("1", ["aaa"]), ("2", ["cc"])):
         table = with_column(text_table(1), "a", a)

@@ -24,7 +24,7 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.failures import StorageError
 from sharedlayers_dist.world import World
 from tests.object_store import Way, answer_always, make_bucket, make_uri
-from tests.unit.data.samples import open_pairs, write_dataset
+from tests.unit.data.samples import codecs_for, open_pairs, write_dataset
 
 CSV = "text,who\n" + "".join(f"text {n},{n % 9}\n" for n in range(5000))
 
@@ -171,7 +171,7 @@ def test_a_read_that_failed_once_is_no_damage(index, object_store):
         for_good=False,
     ) as way:
         index = replace(index, uri=make_uri("failing/train", way.address))
-        loaded = RowGroupLoader(index, on_bad_row="skip").load(0)
+        loaded = RowGroupLoader(index, codecs_for(index), on_bad_row="skip").load(0)
     assert next(asked_again) > num_tries
     assert loaded.problem == ""
 

@@ -167,9 +167,21 @@ def test_weights_and_rows_are_part_of_the_fingerprint(folders):
     assert len(prints) == 4
 
 
+def test_a_row_of_a_mixture_is_found_in_its_dataset(folders):
+    mixture = index_mixture(dict.fromkeys(folders, 1))
+    first, second = mixture.parts
+    assert mixture.place_of_row(99) == first.place_of_row(99)
+    assert mixture.place_of_row(100) == second.place_of_row(0)
+    assert mixture.place_of_row(111) == second.place_of_row(11)
+    groups = range(mixture.row_counts.size)
+    places = [mixture.place_of_group(group) for group in groups]
+    assert places == [p.place_of_group(g) for p in mixture.parts for g in range(p.row_counts.size)]
+
+
 def test_datasets_of_different_items_are_refused(folders, tmp_path):
     images = write_dataset(tmp_path, [[2]], image_table)
-    with pytest.raises(ValueError, match=f"kind='image' in {images}, kind='text' in {folders[0]}"):
+    wanted = f"kind='image' in column 'a' of {images}, kind='text' in column 'a' of {folders[0]}"
+    with pytest.raises(ValueError, match=wanted):
         index_mixture({folders[0]: 1, images: 1})
 
 
@@ -186,7 +198,7 @@ def test_a_dataset_is_mixed_in_once_however_it_is_spelled(folders):
             index_mixture([(uri, 1.0), (other, 0.5)])
     config = TrainConfig(pairs=uri, output="unused", mix=(f"0.5*{uri}",))
     with pytest.raises(ValueError, match="takes each dataset once"):
-        open_source(config)
+        open_source(config, {})
 
 
 def test_a_mixture_needs_datasets_and_rows(folders):

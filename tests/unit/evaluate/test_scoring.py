@@ -308,7 +308,8 @@ def test_images_of_another_shape_than_the_models_are_refused(command, run, tmp_p
         code, _, err = command("predict", *use, pairs)
         assert code == 2, err
         (line,) = err.splitlines()
-        assert f"takes images of the shape (27, 27, 1). Received: {shape} in" in line
+        assert f"holds images of the shape {shape}, uint8, and the model" in line
+        assert "of the shape (27, 27, 1)" in line
     assert command("predict", *use, images(tmp_path / "pairs"))[0] == 0
 
 

@@ -82,6 +82,38 @@ def test_integers_go_to_an_encoder_of_integers_as_they_are():
     assert_the_same_function(models.pair_classifier(encoder), ids, ids)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((3,), "float16"), ((LENGTH, LETTERS), "float32"), ((4, 3, 2), "float64")]
+)
+def test_floats_are_taken_as_they_are(shape, dtype):
+    encoder = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(2)])
+    values = np.random.default_rng(6).random((2, 5, *shape)).astype(dtype)
+    floats = dict(zip("ab", values.astype("float32"), strict=True))
+    assert_the_same_function(
+        models.pair_classifier(encoder), dict(zip("ab", values, strict=True)), floats
+    )
+
+
+def test_pixels_of_more_than_8_bits_are_taken_as_they_are():
+    encoder = keras.Sequential([keras.Input((4, 3, 2)), layers.Flatten(), layers.Dense(2)])
+    values = np.random.default_rng(6).integers(0, 9, (2, 5, 4, 3, 2)).astype("int16")
+    floats = dict(zip("ab", values.astype("float32"), strict=True))
+    assert_the_same_function(
+        models.pair_classifier(encoder), dict(zip("ab", values, strict=True)), floats
+    )
+
+
+def test_both_sides_may_take_different_items():
+    ids, matrices = text_pairs()
+    text = keras.Input((LENGTH, LETTERS), name="a")
+    vector = keras.Input((3,), name="b")
+    merged = layers.Concatenate()([layers.LSTM(2)(text), layers.Dense(2)(vector)])
+    model = keras.Model([text, vector], layers.Dense(1)(merged))
+    vectors = np.random.default_rng(7).random((7, 3)).astype("float32")
+    compact_items = {"a": ids["a"], "b": vectors.astype("float64")}
+    assert_the_same_function(model, compact_items, {"a": matrices["a"], "b": vectors})
+
+
 def test_both_sides_are_encoded_in_one_call():
     """The encoder's operations stand in the graph once, for a batch of both sides."""
 
@@ -262,10 +294,9 @@ def test_mixed_precision_keeps_the_models_policy():
 
 
 def test_what_has_no_compact_form_is_refused():
-    numbers = models.pair_classifier(keras.Sequential([keras.Input((3,)), layers.Dense(2)]))
-    with pytest.raises(
-        ValueError, match=r"reads text .*Received: the input a of shape \(None, 3\)"
-    ):
+    a, b = (keras.Input((), name=name) for name in "ab")
+    numbers = keras.Model([a, b], layers.Subtract()([a, b]))
+    with pytest.raises(ValueError, match=r"reads text .*Received: the input a of shape \(None,\)"):
         models.compact_view(numbers)
     for name in ("residual", "shared_conv"):
         with pytest.raises(ValueError, match=f"two inputs and one output.*name={name}"):

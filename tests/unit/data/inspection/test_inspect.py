@@ -21,6 +21,7 @@ from sharedlayers_dist.data.schema import PairMetadata, pair_schema
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.failures import StorageError
 from tests.object_store import make_uri
+from tests.unit.data.items.samples import BY_NAME, SAMPLES
 from tests.unit.data.making.test_items import images_of
 from tests.unit.data.making.test_writer import texts_of
 
@@ -299,6 +300,29 @@ def test_tensors_of_any_shape_and_type_can_be_drawn(tmp_path, shape, number):
         writer.write_table(table)
     inspect(tmp_path, plot=str(tmp_path / "x.png"))
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_items_of_every_kind_are_looked_over(tmp_path, sample):
+    table = sample.table(10)  # Each pair twice.
+    if "is a broken image" in sample.bad:
+        table = sample.with_bad_row(table, 7, sample.bad["is a broken image"])
+    pq.write_table(table, tmp_path / "1.parquet")
+    report = inspect(tmp_path, verify=True, plot=str(tmp_path / "x.png"))
+    (found,) = report.sets.values()
+    assert (found.num_rows, found.num_items, found.num_self_pairs) == (10, 5, 0)
+    assert found.num_bad_rows == ("is a broken image" in sample.bad)
+    assert found.num_repeated_pairs == 5 - found.num_bad_rows
+    assert (found.lengths is not None) == (found.kind == "text")
+
+
+def test_pairs_of_two_kinds_are_looked_over(tmp_path):
+    text, image = BY_NAME["text"], BY_NAME["image-files"]
+    table = text.table(5).set_column(1, "b", image.table(5)["a"])
+    pq.write_table(table, tmp_path / "1.parquet")
+    (found,) = inspect(tmp_path, plot=str(tmp_path / "x.png")).sets.values()
+    assert (found.kind, found.num_items) == ("text and image", 10)
+    assert int(sum(found.lengths.histogram)) == 5
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import pytest
 from sharedlayers_dist.data import files as files_module
 from sharedlayers_dist.data.content_keys import content_keys
 from sharedlayers_dist.data.index import index_dataset
+from sharedlayers_dist.data.items.column import shape_of
+from sharedlayers_dist.data.items.tensors import to_numpy
 from sharedlayers_dist.data.making import items as items_module
 from sharedlayers_dist.data.making.items import ArrayItems, FileItems
 from sharedlayers_dist.data.making.text_files import CODECS
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
-from sharedlayers_dist.data.schema import shape_of, to_numpy
 from sharedlayers_dist.errors import UserError
+from tests.unit.data.samples import codecs_for
 
 ROWS = [("hello, you\n😀", "ann"), ('say "hi"', "bob"), ("ünder the sea", "ann")]
 
@@ -405,8 +407,8 @@ def test_images_stored_with_permuted_axes_are_read(tmp_path):
     (tmp_path / "pairs").mkdir()
     pq.write_table(pa.table(pairs), tmp_path / "pairs" / "1.parquet")
     index = index_dataset(str(tmp_path / "pairs"))
-    assert index.item_shape == (4, 5, 3)
-    assert np.array_equal(RowGroupLoader(index).load(0).a, pixels)
+    assert index.a.shape == (4, 5, 3)
+    assert np.array_equal(RowGroupLoader(index, codecs_for(index)).load(0).a, pixels)
     other = pa.table({"image": images_of(pixels), "who": list("aabbcc")})
     pq.write_table(other, tmp_path / "2.parquet")
     with pytest.raises(UserError, match="All images must have one shape"):

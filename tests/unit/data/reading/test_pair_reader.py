@@ -38,7 +38,7 @@ def count_threads():
 def check_rows(batch):
     """Every value of the batch is that of the row it says it is."""
     for row, a, b, label in zip(batch.rows, batch.a, batch.b, batch.label, strict=True):
-        expected = encode_text(pa.array([f"a{row}", f"b{row}"]), ALPHABET)
+        expected = encode_text(pa.array([f"a{row}", f"b{row}"]), ALPHABET, 280)
         assert a.tolist() == expected[0].tolist()
         assert b.tolist() == expected[1].tolist()
         assert label == row % 2

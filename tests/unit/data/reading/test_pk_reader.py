@@ -12,9 +12,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sharedlayers_dist.data import PKReader, as_tf_dataset, read_items
+from sharedlayers_dist.data import ItemColumn, PKReader, as_tf_dataset, read_items
 from sharedlayers_dist.data.order.pk_batches import pair_items, plan_groups
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
+from tests.unit.data.samples import codecs_for
 
 ALPHABET = "item0123456789"
 
@@ -141,7 +143,7 @@ def test_items_travel_as_the_place_where_they_are_read(texts, tmp_path):
 def open_reader(items, *, rank=0, size=1, **options):
     return PKReader(
         items,
-        alphabet=ALPHABET,
+        codec=codecs_for(items, ALPHABET).a,
         groups_per_batch=3,
         items_per_group=3,
         seed=0,
@@ -193,7 +195,7 @@ def write_images(folder, *, shift=0):
 
 def test_images_are_read(tmp_path):
     items = read_items(write_images(tmp_path / "plain"), item="image", group="digit")
-    assert (items.kind, items.item_shape, items.item_dtype) == ("image", (2, 2, 1), "uint8")
+    assert items.column == ItemColumn(kind="image", shape=(2, 2, 1), dtype="uint8")
     darker = read_items(write_images(tmp_path / "darker", shift=1), item="image", group="digit")
     assert darker.fingerprint != items.fingerprint
 
@@ -208,6 +210,12 @@ def test_images_are_read(tmp_path):
 def test_items_of_columns_that_cannot_be_used_are_refused(tmp_path, columns, message):
     pq.write_table(pa.table(columns), tmp_path / "1.parquet")
     with pytest.raises(ValueError, match=message):
+        read_items(str(tmp_path), item="text", group="who")
+
+
+def test_files_with_other_items_than_the_first_are_refused(texts, tmp_path):
+    pq.write_table(pa.table({"text": [[1, 2]], "who": ["g1"]}), tmp_path / "2.parquet")
+    with pytest.raises(UserError, match=r"with ids of tokens in .*/2\.parquet, with text in the"):
         read_items(str(tmp_path), item="text", group="who")
 
 

@@ -18,7 +18,7 @@ from sharedlayers_dist.data import (
 )
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
-from tests.unit.data.samples import image_table, text_table, with_column, write_dataset
+from tests.unit.data.samples import codecs_for, image_table, text_table, with_column, write_dataset
 
 ALPHABET = "abitem0123456789"
 NOT_UTF8 = pa.StringArray.from_buffers(2, *pa.array([b"ab", b"\xff"], pa.binary()).buffers()[1:])
@@ -182,9 +182,10 @@ class PairSource:
             pq.write_table(table, self.folder / "part-00000.parquet", row_group_size=13)
 
     def open(self, *, rank=0, size=1, on_bad_row="error"):
+        index = index_dataset(str(self.folder))
         reading = PairReading(
-            index=index_dataset(str(self.folder)),
-            alphabet=ALPHABET,
+            index=index,
+            codecs=codecs_for(index, ALPHABET),
             options=OrderOptions(seed=3, batch_size=8, num_streams=12),
             on_bad_row=on_bad_row,
         )
@@ -197,7 +198,8 @@ class PairSource:
     def items_of(self, rows):
         if self.kind == "text":
             return [
-                encode_text(pa.array([f"{side}{row}" for row in rows]), ALPHABET) for side in "ab"
+                encode_text(pa.array([f"{side}{row}" for row in rows]), ALPHABET, 280)
+                for side in "ab"
             ]
         return [
             np.broadcast_to(
@@ -237,7 +239,12 @@ class ItemSource:
 
     def open_over(self, items, world):
         return PKReader(
-            items, alphabet=ALPHABET, groups_per_batch=2, items_per_group=2, seed=3, world=world
+            items,
+            codec=codecs_for(items, ALPHABET).a,
+            groups_per_batch=2,
+            items_per_group=2,
+            seed=3,
+            world=world,
         )
 
     def open_failing(self):
@@ -250,7 +257,8 @@ class ItemSource:
     def items_of(self, rows):
         numbers = np.divmod(rows, self.num_items)
         if self.kind == "text":
-            return [encode_text(pa.array([f"item{n}" for n in side]), ALPHABET) for side in numbers]
+            sides = [pa.array([f"item{n}" for n in side]) for side in numbers]
+            return [encode_text(side, ALPHABET, 280) for side in sides]
         return [
             np.broadcast_to(side.astype(np.uint8)[:, None, None, None], (len(rows), *SHAPE))
             for side in numbers

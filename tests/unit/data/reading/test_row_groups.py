@@ -12,8 +12,10 @@ from pathlib import Path
 from sharedlayers_dist.data import index_dataset
 from sharedlayers_dist.data.reading.row_groups import RowGroupLoader
 from sharedlayers_dist.errors import UserError
+from tests.unit.data.samples import codecs_for
 
-loader = RowGroupLoader(index_dataset(sys.argv[1]), on_bad_row="skip")
+index = index_dataset(sys.argv[1])
+loader = RowGroupLoader(index, codecs_for(index), on_bad_row="skip")
 loader.load(0)
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (in_use, in_use))

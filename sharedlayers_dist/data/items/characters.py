@@ -1,9 +1,9 @@
 """Texts to character ids, vectorised, straight from Arrow's buffers.
 
 A text is a row of `length` ids: 0 is padding or a character outside the alphabet (a zero row of
-the notebook's matrix), k in 1..256 is column k - 1 of the alphabet. A character is a Unicode code
-point. Texts stand at the end of the row, as `keras.utils.pad_sequences` puts them by default; of
-a text longer than `length` the last `length` characters are kept.
+the notebook's matrix), k is column k - 1 of the alphabet. A character is a Unicode code point.
+Texts stand at the end of the row, as `keras.utils.pad_sequences` puts them by default; of a text
+longer than `length` the last `length` characters are kept, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.schema import TEXT_LENGTH
+from sharedlayers_dist.data.items.sequences import End, fill_rows
 
 NUM_CODE_POINTS = 0x110000
 _CONTINUATION = 0b1000_0000  # The two highest bits of every byte of a character but its first.
@@ -24,35 +24,58 @@ _ROWS_AT_ONCE = 1024  # Few enough for the intermediate arrays to stay in the pr
 
 
 def encode_text(
-    texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
-) -> NDArray[np.uint16]:
-    """Character ids of `texts`, shape `(len(texts), length)`; a null is an empty text.
+    texts: pa.Array | pa.ChunkedArray,
+    alphabet: str,
+    length: int,
+    *,
+    truncate: End = "begin",
+    pad: End = "begin",
+) -> NDArray:
+    """Character ids of `texts`, shape `(len(texts), length)`, of the type `id_type(len(alphabet))`.
 
     Args:
-        texts: Strings in any of Arrow's layouts; slices are honoured.
+        texts: Strings in any of Arrow's layouts; slices are honoured, a null is an empty text.
         alphabet: The characters with the ids 1, 2, ...
         length: Ids of a row.
+        truncate: The end that texts lose which are longer than a row.
+        pad: The end at which shorter ones have zeros.
 
     Raises:
         ValueError: for bytes that are not UTF-8, which Parquet does not rule out.
+
+    Example:
+        >>> encode_text(pa.array(["ab!", "banana"]), "ab", length=4).tolist()
+        [[0, 1, 2, 0], [0, 1, 0, 1]]
     """
-    return encode_and_count_truncated(texts, alphabet, length)[0]
+    return encode_and_count_truncated(texts, alphabet, length, truncate=truncate, pad=pad)[0]
 
 
 def encode_and_count_truncated(
-    texts: pa.Array | pa.ChunkedArray, alphabet: str, length: int = TEXT_LENGTH
-) -> tuple[NDArray[np.uint16], int]:
+    texts: pa.Array | pa.ChunkedArray,
+    alphabet: str,
+    length: int,
+    *,
+    truncate: End = "begin",
+    pad: End = "begin",
+) -> tuple[NDArray, int]:
     """The ids that `encode_text` gives, and how many texts were truncated."""
     num_truncated = 0
     table = _table_of_ids(alphabet)
-    ids = np.zeros((len(texts), length), np.uint16)
+    ids = np.zeros((len(texts), length), table.dtype)
     row = 0
     for chunk in _iter_chunks(texts):
         code_points, lengths = decode_text(chunk)
-        _fill(ids[row : row + lengths.size], table.take(code_points), lengths)
+        rows = ids[row : row + lengths.size]
+        num_truncated += fill_rows(
+            rows, table.take(code_points), lengths, truncate=truncate, pad=pad
+        )
         row += lengths.size
-        num_truncated += int(np.count_nonzero(lengths > length))
     return ids, num_truncated
+
+
+def id_type(num_ids: int) -> str:
+    """NumPy's name of the narrowest numbers that the ids up to `num_ids` are given as."""
+    return "uint16" if num_ids < 1 << 16 else "int32"
 
 
 def decode_text(texts: pa.Array) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -107,26 +130,10 @@ def _is_utf8(encoded: bytes | None) -> bool:
     return True
 
 
-def _fill(ids: NDArray[np.uint16], values: NDArray[np.uint16], lengths: NDArray[np.int64]) -> None:
-    """Writes the `values` of texts of these `lengths`, end to end, to the ends of the rows."""
-    length = ids.shape[1]
-    too_long = np.flatnonzero(lengths > length)
-    if too_long.size:
-        is_kept = np.ones(values.size, np.bool_)
-        stops = np.cumsum(lengths)[too_long]
-        for start, stop in zip(stops - lengths[too_long], stops - length, strict=True):
-            is_kept[start:stop] = False
-        values = values[is_kept]
-    # Narrow numbers, since this compares each cell.
-    number_type = np.min_scalar_type(length)
-    num_empty = (length - np.minimum(lengths, length)).astype(number_type)
-    ids[np.arange(length, dtype=number_type) >= num_empty[:, None]] = values
-
-
 @lru_cache(maxsize=8)
-def _table_of_ids(alphabet: str) -> NDArray[np.uint16]:
+def _table_of_ids(alphabet: str) -> NDArray:
     """Id of every code point, shape `(0x110000,)`."""
-    table = np.zeros(NUM_CODE_POINTS, np.uint16)
+    table = np.zeros(NUM_CODE_POINTS, id_type(len(alphabet)))
     table[[ord(character) for character in alphabet]] = np.arange(1, len(alphabet) + 1)
     return table
 

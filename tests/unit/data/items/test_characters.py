@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sharedlayers_dist.data import encode_text
-from sharedlayers_dist.data.text import count_characters, encode_and_count_truncated
+from sharedlayers_dist.data.items.characters import count_characters, encode_and_count_truncated
 
 ALPHABET = "eao \0\u0301é한\ud7ff\ue000\uffff😀\U0010ffff"
 characters = st.one_of(st.sampled_from(ALPHABET), st.characters(exclude_categories=["Cs"]))
@@ -69,10 +69,10 @@ def test_of_a_long_text_the_last_characters_are_kept_and_it_is_counted():
     assert num_truncated == 2
 
 
-def test_a_row_has_280_ids_by_default():
-    ids = encode_text(pa.array(["a" * 280, "a" * 281, "ba"]), "ab")
-    assert ids.shape == (3, 280)
-    assert ids[2].tolist() == [0] * 278 + [2, 1]
+def test_an_alphabet_may_have_more_characters_than_16_bits_count():
+    every = [chr(c) for c in range(0x20000) if not 0xD800 <= c < 0xE000]
+    ids = encode_text(pa.array(every[-2:]), "".join(every), 1)
+    assert ids[:, 0].tolist() == [len(every) - 1, len(every)]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_bytes_that_are_not_utf8_are_refused(encoded):
     array = pa.array(encoded, pa.binary())
     texts = pa.StringArray.from_buffers(len(array), array.buffers()[1], array.buffers()[2])
     with pytest.raises(ValueError, match=r"(?i)utf-8"):
-        encode_text(texts, "ab")
+        encode_text(texts, "ab", 4)
 
 
 @given(texts)
