@@ -16,9 +16,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from sharedlayers_dist.config import PairsConfig
+from sharedlayers_dist.data import encode_text
 from sharedlayers_dist.data.making.items import FileItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs
-from sharedlayers_dist.data.text import encode_text
 
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))
 from tweets import write_tweets
@@ -81,7 +81,7 @@ def load_texts(items: Path, folder: Path, *, group: str, context: str) -> Task:
         texts = of_set[name]
         place = {text: i for i, text in enumerate(texts)}
         return Pairs(
-            items=encode_text(pa.array(texts), alphabet),
+            items=encode_text(pa.array(texts), alphabet, 280),
             group=number(texts, author_of),
             a=np.array([place[text] for text in tables[name]["a"].to_pylist()]),
             b=np.array([place[text] for text in tables[name]["b"].to_pylist()]),
