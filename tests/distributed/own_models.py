@@ -9,8 +9,8 @@ from keras import layers, ops
 from sharedlayers_dist import dist
 from sharedlayers_dist.models import pair_classifier
 
-ALPHABET = 257
-LENGTH = 280
+ALPHABET = 41
+LENGTH = 24
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -70,7 +70,8 @@ def attention() -> keras.Model:
     """Compiled, with a layer, a loss and a metric's name of one's own, and a schedule."""
     text = ids()
     x = embed(text, mask=True)
-    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 3, use_bias=False)(x, x))
+    attended = layers.MultiHeadAttention(2, 3, use_bias=False)(x, x)
+    x = layers.LayerNormalization()(layers.Add()([x, attended]))
     model = pair_classifier(encoder(text, AttentionPooling()(x)), "cosine")
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 10)
     model.compile(

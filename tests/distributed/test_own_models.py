@@ -1,40 +1,83 @@
-"""Models of a user's own on real ranks: each kind ends with the weights of one process."""
+"""Models of a user's own on real ranks and on Ray: each ends with the weights of one process."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+import sharedlayers_dist.ray
+from sharedlayers_dist import TrainConfig, train
+from sharedlayers_dist.evaluate import evaluate, predict
 from tests.distributed import own_models
-from tests.distributed.launcher import run_ranks
+from tests.distributed.example_pairs import write_png_pairs, write_token_pairs
+from tests.distributed.launcher import REPOSITORY, run_ranks
 from tests.distributed.pairs import write_text_pairs
-from tests.runs import read_last_checkpoint, read_lines
+from tests.runs import make_options, read_last_checkpoint, read_lines
 
-WORKER = "tests.distributed.workers.own_models"
+WORKER = "tests.distributed.workers.several_runs"
 KINDS = [kind.__name__ for kind in own_models.EXACT]
+EXAMPLES = {
+    "character_cnn": ("texts", {"length": 24, "width": 8}),
+    "token_gru": ("tokens", {"length": 20, "units": 6}),
+    "image_cnn": ("images", {"channels": 4}),
+    "transformer": ("texts", {"length": 24, "width": 8, "steps": 20}),
+}
+WRITE = {"texts": write_text_pairs, "tokens": write_token_pairs, "images": write_png_pairs}
+COMPILED = ("attention", "transformer")
+pytestmark = pytest.mark.timeout(960)
 
 
-pytestmark = pytest.mark.timeout(600)
+def options_of(folder: Path, size: str, name: str) -> dict[str, Any]:
+    """Options of the run of a kind or an example; SGD, which turns no rounding into steps."""
+    own: dict[str, Any] = {"learning_rate": 0.05, "optimizer": "sgd"}
+    own["optimizer_options"] = {"momentum": 0.9}
+    if name in COMPILED:  # They bring all of it.
+        own = {"learning_rate": None}
+    if name in EXAMPLES:
+        items, model_options = EXAMPLES[name]
+        model = f"{REPOSITORY / 'docs/examples' / name}.py:build"
+        own |= {"model": model, "model_options": model_options}
+    else:
+        items = "texts"
+        own["model"] = f"tests.distributed.own_models:{name}"
+    return make_options(folder / items, folder / size / name, alphabet_size=40, **own)
+
+
+def train_on_ranks(folder: Path, size: int, names: list[str]) -> None:
+    """Trains on `size` ranks, and keeps what rank zero says."""
+    listed = folder / f"{size}.json"
+    listed.write_text(json.dumps([options_of(folder, str(size), name) for name in names]))
+    ended = run_ranks(WORKER, size, listed, timeout=450)
+    (folder / str(size) / "said").write_text(ended[0].output)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """All kinds on 1 and 3 ranks; of 50 pairs the last batch has 2, fewer than ranks."""
+    """All models on 1 and 3 ranks; of 50 pairs the last batch has 2, fewer than ranks."""
     folder = tmp_path_factory.mktemp("own")
-    write_text_pairs(folder / "pairs", 50)
+    for items, write in WRITE.items():
+        write(folder / items, 50)
     for size in (1, 3):
-        names = (*KINDS, "plain_norm")
-        output = folder / str(size)
-        ended = run_ranks(WORKER, size, folder / "pairs", output, *names, timeout=280)
-        (output / "said").write_text(ended[0].output)
+        train_on_ranks(folder, size, [*KINDS, "plain_norm", *EXAMPLES])
     return folder
 
 
-def distance(runs: Path, kind: str) -> float:
-    """The largest difference of a weight between both runs, relative to the largest weight."""
-    alone, together = (read_last_checkpoint(runs / size / kind) for size in "13")
-    assert alone.step == together.step
+@pytest.fixture(scope="module")
+def two(runs):
+    """The examples on two ranks."""
+    train_on_ranks(runs, 2, [*EXAMPLES])
+    return runs
+
+
+def distance(runs: Path, size: str, name: str) -> float:
+    """The largest difference of a weight from one process's, relative to the largest weight."""
+    alone, together = (read_last_checkpoint(runs / of / name) for of in ("1", size))
+    assert alone.step == together.step == 10
     return max(
         np.abs(np.subtract(ours, wanted, dtype=np.float64)).max() / np.abs(wanted).max()
         for ours, wanted in zip(together.part("model"), alone.part("model"), strict=True)
@@ -42,17 +85,28 @@ def distance(runs: Path, kind: str) -> float:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_model_ends_alike_on_one_rank_and_on_three(runs, kind):
-    assert distance(runs, kind) < 1e-4
-    lines = [read_lines(runs / size / kind, of_machine=False) for size in "31"]
+def assert_alike(runs: Path, size: str, name: str) -> None:
+    """A run has the weights and the figures of one process."""
+    assert distance(runs, size, name) < 1e-4
+    lines = [read_lines(runs / of / name, of_machine=False) for of in (size, "1")]
     for line, wanted in zip(*lines, strict=True):
         assert line.pop("event") == wanted.pop("event")
         assert line == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", [*KINDS, *EXAMPLES])
+def test_a_model_ends_alike_on_one_rank_and_on_three(runs, name):
+    assert_alike(runs, "3", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_ends_alike_on_two_ranks(two, name):
+    assert_alike(two, "2", name)
+
+
 def test_statistics_of_each_ranks_own_pairs_make_another_model(runs):
-    assert distance(runs, "plain_norm") > 1e-3
+    assert distance(runs, "3", "plain_norm") > 1e-3
 
 
 def test_what_a_model_was_compiled_with_is_used(runs):
@@ -80,7 +134,6 @@ def test_what_cannot_be_exact_is_said_once_with_its_remedy(runs):
 
 def test_the_code_is_kept_with_its_hash(runs):
     config = json.loads((runs / "3" / "char_cnn" / "config.json").read_text())
-    assert config["model"] == "tests.distributed.own_models:char_cnn"
     kept = runs / "3" / "char_cnn" / "source" / "tests" / "distributed" / "own_models.py"
     assert kept.read_text() == Path(own_models.__file__).read_text()
     assert set(config["source"]["modules"]) == {
@@ -88,3 +141,62 @@ def test_the_code_is_kept_with_its_hash(runs):
         "tests.distributed",
         "tests.distributed.own_models",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in EXAMPLES if n != "transformer"),
+        "transformer",
+    ],
+)
+def test_an_example_is_trained_on_ray(runs, ray_cluster, name):
+    options = options_of(runs, "ray", name)
+    config = TrainConfig(**options, launcher="ray", num_workers=2, cpus_per_worker=1)
+    sharedlayers_dist.ray.train(config)
+    assert distance(runs, "ray", name) < 1e-4
+
+
+class Cut(keras.callbacks.Callback):
+    """Ends the process's training in the seventh step, with nothing saved since the fifth."""
+
+    steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self.steps += 1
+        if self.steps == 7:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_goes_on_bit_by_bit_after_it_was_cut(runs, name):
+    ends = []
+    for of in ("whole", "cut"):
+        keras.backend.clear_session()
+        options = options_of(runs, of, name) | {"checkpoint_every": 3}
+        if of == "cut":
+            with pytest.raises(InterruptedError):
+                train(TrainConfig(**options), [Cut()])
+            keras.backend.clear_session()
+            options["resume"] = True
+        train(TrainConfig(**options))
+        ends.append(read_last_checkpoint(runs / of / name).tensors)
+    for key, tensor in ends[0].items():
+        np.testing.assert_array_equal(ends[1][key], tensor, err_msg=key)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_evaluated_predicted_and_opened_in_plain_keras(runs, tmp_path, name):
+    run, pairs = runs / "3" / name, str(runs / EXAMPLES[name][0])
+    trust = {"trust_code": name == "transformer"}
+    figures = evaluate(str(run), pairs, str(tmp_path / "report"), **trust)
+    assert 0 <= asdict(figures)["roc_auc"] <= 1
+    predict(str(run), pairs, str(tmp_path / "scores.parquet"), **trust)
+    scores = pq.read_table(tmp_path / "scores.parquet")["score"].to_numpy()
+    assert scores.shape == (50,)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    if name != "transformer":  # Its own layer is looked at in tests/unit/evaluate.
+        model = keras.models.load_model(run / "model.keras")
+        shapes = [tuple(tensor.shape) for tensor in model.inputs]
+        inputs = {side: np.zeros((2, *shapes[0][1:])) for side in "ab"}
+        assert model.predict(inputs, verbose=0).shape == (2, 1)
