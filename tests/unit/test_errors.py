@@ -9,6 +9,7 @@ PACKAGE = Path(sharedlayers_dist.__file__).parent
 MEANT_FOR_CALLERS = {
     ("data/making/text_files.py", "_to_object"): "its caller names the file and the line",
     ("data/items/characters.py", "decode_text"): "its caller names the row",
+    ("options.py", "_read_object"): "of cyclopts, which names the option and makes one line of it",
     ("storage/uri.py", "require_plain_name"): "its caller names the manifest",
     ("training/readers.py", "_parse_part"): "caught below in the same function",
     ("ray/backend.py", "on_start"): "of Ray Train, when this package calls it wrongly",
