@@ -129,6 +129,10 @@ def test_the_models_are_listed_and_described(command):
     code, out, _ = command("models")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [*models.names()]
+    assert [line.split()[0] for line in out.splitlines() if line.endswith("Start here.")] == [
+        "character_cnn_pair",
+        "residual_cnn_pair",
+    ]
     code, out, _ = command("describe", "tweet_pair")
     assert code == 0
     assert "82,305" in out
