@@ -16,6 +16,9 @@ test: ## The default tests (about fifteen minutes on two cores)
 test-slow: setup ## The long forms of the tests
 	launch/test.sh -m slow
 
+test-lowest: ## The unit tests with the lowest versions that setup.py allows
+	launch/test_lowest.sh
+
 check: setup ## Style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -36,4 +39,4 @@ lock: setup ## Choose the newest versions that setup.py allows, for launch/requi
 	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" -o launch/requirements.txt
 
-.PHONY: help setup quickstart test test-slow check format tree bench lock
+.PHONY: help setup quickstart test test-slow test-lowest check format tree bench lock

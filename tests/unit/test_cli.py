@@ -216,7 +216,7 @@ def test_a_store_that_cannot_be_reached_is_told_in_one_line(command, tmp_path):
     code, _, err = command("train", "--pairs", pairs, "--epochs", 1, "--output", run)
     assert code == 1
     (line,) = err.splitlines()
-    assert "Could not connect" in line
+    assert "NETWORK_CONNECTION" in line
     assert "secret" not in line
 
 
