@@ -25,6 +25,7 @@ def examine() -> tuple[list[str], bool]:
     lines.append(f"GPUs seen by TensorFlow: {len(tf.config.list_physical_devices('GPU'))}")
     from sharedlayers_dist import dist
 
+    lines.append(_describe_horovod())
     try:
         world = dist.init()
         ranks = dist.allgather_object(world.rank)
@@ -36,6 +37,16 @@ def examine() -> tuple[list[str], bool]:
     else:
         lines.append("collectives: not tried; start this with horovodrun -np 2")
     return lines, good
+
+
+def _describe_horovod() -> str:
+    """What it was built with, or why it cannot be used; one process alone needs none."""
+    from sharedlayers_dist.dist.build import describe_build
+
+    try:
+        return describe_build()
+    except RuntimeError as error:
+        return f"several ranks cannot train here: {error}"
 
 
 def _version(package: str) -> str:

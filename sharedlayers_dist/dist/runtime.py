@@ -206,17 +206,18 @@ def import_horovod() -> ModuleType:
         RuntimeError: if Horovod is not installed, has no TensorFlow part, or was built for
             another TensorFlow.
     """
-    started = f"{Launch.detect().size or 'Several'} ranks were started"
+    launch = Launch.detect()
+    needed = "" if launch.is_alone else f"{launch.size or 'Several'} ranks were started, but "
     try:
         distribution = importlib.metadata.distribution("horovod")
     except importlib.metadata.PackageNotFoundError:
         raise RuntimeError(
-            f"{started}, but Horovod is not installed in this environment. {_REBUILD}"
+            f"{needed}Horovod is not installed in this environment. {_REBUILD}"
         ) from None
     built_for = _built_for(Path(str(distribution.locate_file("horovod"))))
     if built_for not in ("", tf.__version__):
         raise RuntimeError(
-            f"{started}, but Horovod was built for TensorFlow {built_for}. Received: "
+            f"{needed}Horovod was built for TensorFlow {built_for}. Received: "
             f"tensorflow.__version__={tf.__version__}. {_REBUILD}"
         )
     try:
@@ -225,12 +226,12 @@ def import_horovod() -> ModuleType:
             import horovod.tensorflow as module
     except Exception as e:  # Whatever the loader of a shared library raises.
         raise RuntimeError(
-            f"{started}, but Horovod's part for TensorFlow cannot be loaded: "
+            f"{needed}Horovod's part for TensorFlow cannot be loaded: "
             f"{str(e).splitlines()[0]} {_REBUILD}"
         ) from e
     if not (module.gloo_built() or module.mpi_built()):
         raise RuntimeError(
-            f"{started}, but Horovod was built with neither Gloo nor MPI, which its ranks need to "
+            f"{needed}Horovod was built with neither Gloo nor MPI, which its ranks need to "
             f"find each other. {_REBUILD}"
         )
     return module

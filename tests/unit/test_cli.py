@@ -1,6 +1,7 @@
 """What a user gets wrong costs one line and exit code 2; nothing is lost, nothing overwritten."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -350,6 +351,7 @@ def test_the_doctor_names_the_versions(command):
     code, out, _ = command("doctor")
     assert code == 0
     assert "horovod 0.28.1" in out
+    assert re.search("Horovod was built with TensorFlow, Gloo.*; without PyTorch, MXNet", out)
     assert dist.size() == 1
 
 

@@ -78,7 +78,9 @@ def test_without_horovod_one_process_trains_and_ranks_are_told_what_is_missing(t
 import json, os, pathlib, sys
 import keras, numpy as np, tensorflow as tf
 from sharedlayers_dist import dist
+from sharedlayers_dist.doctor import examine
 
+print("\\n".join(line for line in examine()[0] if "cannot train" in line))
 world = dist.init()
 optimizer = keras.optimizers.Adam()
 assert dist.DistributedOptimizer(optimizer) is optimizer
@@ -123,7 +125,8 @@ print(message())
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    missing, other, unbuilt = run.stdout.strip().splitlines()
+    told, missing, other, unbuilt = run.stdout.strip().splitlines()
+    assert told.startswith("several ranks cannot train here: Horovod is not installed")
     assert "2 ranks were started, but Horovod is not installed" in missing
     assert "built for TensorFlow 2.0.0. Received: tensorflow.__version__=" in other
     assert "part for TensorFlow cannot be loaded: No module named 'horovod.tensorflow'" in unbuilt
