@@ -11,12 +11,13 @@ import keras
 import pytest
 from pyarrow import fs
 
-from sharedlayers_dist import train
+from sharedlayers_dist import TrainConfig, train
 from sharedlayers_dist.storage.folder import open_folder
 from sharedlayers_dist.storage.holder import Holder
 from sharedlayers_dist.storage.run_lock import LOCK
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints
 from sharedlayers_dist.training.checkpoints.manager import CheckpointWriteError
+from sharedlayers_dist.training.fit import _make_controls
 from tests.object_store import make_bucket, make_uri
 from tests.runs import read_last_checkpoint, read_lines
 from tests.unit.training.finished_run import Witness, config, read_files
@@ -98,3 +99,36 @@ def test_a_run_whose_folder_another_has_taken_over_writes_nothing_more(trained, 
     assert b'"step": 3' not in files.read("metrics.jsonl")
     assert files.names() == ["checkpoints", "config.json", "metrics.jsonl"]
     assert Holder.read(files.read(LOCK)).host == "far"
+
+
+@pytest.mark.parametrize(
+    ("values", "rates", "ends_after"),
+    [
+        ([0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1], None),
+        ([0.6, 0.6, 0.6], [0.1, 0.02, 0.004], 3),
+        ([0.9, 0.8, 0.7], [0.1, 0.02, 0.004], 3),
+        ([0.6, 0.5, 0.7, 0.8], [0.1, 0.02, 0.02, 0.02], None),
+    ],
+)
+def test_a_metric_that_grows_is_no_plateau(values, rates, ends_after):
+    """The larger roc_auc is the better one, without `monitor_mode`."""
+    config = TrainConfig(
+        pairs="pairs",
+        validation="pairs",
+        output="run",
+        monitor="val_roc_auc",
+        plateau=1,
+        early_stopping=2,
+    )
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    controls = keras.callbacks.CallbackList(_make_controls(config), model=model)
+    controls.on_train_begin()
+    seen, ended_after = [], None
+    for epoch, value in enumerate(values):
+        controls.on_epoch_end(epoch, {"val_roc_auc": value})
+        seen.append(float(model.optimizer.learning_rate))
+        if model.stop_training:
+            ended_after = epoch + 1
+    assert seen == pytest.approx(rates)
+    assert ended_after == ends_after
