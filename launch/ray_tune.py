@@ -10,8 +10,9 @@ on, Tune's own records in OUTPUT/tune.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from ray import tune
@@ -57,12 +58,21 @@ def tune_learning_rate(
             ),
             run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
         ).fit()
-    is_large_good = config.monitored_mode == "max"
-    for result in sorted(results, key=lambda r: r.metrics[config.monitored], reverse=is_large_good):
-        print(
-            f"{result.config['learning_rate']:g}: {config.monitored} "
-            f"{result.metrics[config.monitored]:.4f}"
-        )
+    figures = {r.config["learning_rate"]: r.metrics[config.monitored] for r in results}
+    for rate, figure in best_first(figures, config.monitored_mode):
+        print(f"{rate:g}: {config.monitored} {figure:.4f}")
+
+
+def best_first(
+    figures: Mapping[float, float], mode: Literal["min", "max"]
+) -> list[tuple[float, float]]:
+    """Learning rates and their figures, the best first.
+
+    Args:
+        figures: The monitored metric after the run of each learning rate.
+        mode: Whether a small or a large one is good.
+    """
+    return sorted(figures.items(), key=lambda item: item[1], reverse=mode == "max")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+import pytest
+from ray_tune import best_first
+
+from sharedlayers_dist import TrainConfig
+
+FIGURES = {0.1: 0.7, 0.001: 0.9, 0.01: 0.2}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "rates"),
+    [
+        ("", [0.01, 0.1, 0.001]),
+        ("val_loss", [0.01, 0.1, 0.001]),
+        ("val_roc_auc", [0.001, 0.1, 0.01]),
+        ("val_accuracy", [0.001, 0.1, 0.01]),
+    ],
+)
+def test_the_best_trial_comes_first_whether_large_or_small_is_good(monitor, rates):
+    config = TrainConfig(pairs="pairs", validation="pairs", output="run", monitor=monitor)
+    assert best_first(FIGURES, config.monitored_mode) == [(rate, FIGURES[rate]) for rate in rates]
