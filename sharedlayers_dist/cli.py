@@ -34,6 +34,7 @@ from sharedlayers_dist.config import (
 from sharedlayers_dist.config_file import OptionsFile, OptionsFileError
 from sharedlayers_dist.errors import (
     CollectiveRuntimeError,
+    SetupError,
     UserError,
     show_warnings_in_one_line,
 )
@@ -251,7 +252,8 @@ def _tell(error: BaseException) -> int:
     rank = Launch.detect().rank
     if isinstance(error, CollectiveRuntimeError) and not _is_foreseen(error.__cause__):
         traceback.print_exception(error.__cause__)
-    if isinstance(error, OptionsFileError) and rank:
+    if isinstance(error, OptionsFileError | SetupError) and rank:
+        # Rank zero may meet the same, and has said so by then; the launcher ends the others.
         time.sleep(_SECONDS_TO_SPEAK)
         _say(error)
     elif rank == getattr(error, "reporting_rank", 0 if is_everyones else rank):
@@ -268,10 +270,11 @@ def _tell(error: BaseException) -> int:
 def _is_foreseen(error: BaseException | None) -> bool:
     """Whether an error's own text says all of it.
 
-    So it is for a mistake of a user, storage that cannot be reached, a full disk, and the state of
-    a cluster; not for a RuntimeError that one rank has met by itself.
+    So it is for a mistake of a user, an environment that lacks something, storage that cannot be
+    reached, a full disk, and the state of a cluster; not for a RuntimeError that one rank has met
+    by itself.
     """
-    if error is None or isinstance(error, UserError | OSError | CycloptsError):
+    if error is None or isinstance(error, UserError | SetupError | OSError | CycloptsError):
         return True
     return hasattr(error, "raised_on_all_ranks")
 

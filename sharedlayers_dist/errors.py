@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TextIO
+from io import TextIOBase
+from typing import TextIO, cast
 
 
 class UserError(ValueError):
@@ -12,6 +13,13 @@ class UserError(ValueError):
 
     The message holds the rule, `Received: name=value`, and a remedy. Any other exception is a
     fault of the program or of a library, and keeps its traceback.
+    """
+
+
+class SetupError(RuntimeError):
+    """An environment lacks what is asked of it: told in one line, without a traceback, exit code 1.
+
+    The message says what is missing, `Received: name=value` where there is one, and a remedy.
     """
 
 
@@ -40,11 +48,12 @@ def named_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def show_warnings_in_one_line(program: str) -> None:
-    """Shows what code warns its users of as one line on standard error, without its place in there.
+def show_warnings_in_one_line(program: str, stream: TextIO | TextIOBase | None = None) -> None:
+    """Shows what code warns its users of as one line, without its place in the code.
 
     Args:
         program: the name that the line begins with.
+        stream: where it is shown; standard error by default.
     """
     show_elsewise = warnings.showwarning
 
@@ -57,7 +66,8 @@ def show_warnings_in_one_line(program: str) -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, UserWarning):
-            print(f"{program}: {' '.join(str(message).split())}", file=file or sys.stderr)
+            line = f"{program}: {' '.join(str(message).split())}"
+            print(line, file=cast("TextIO", file or stream or sys.stderr))
         else:
             show_elsewise(message, category, filename, lineno, file, line)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharedlayers_dist.dist.runtime import import_horovod
+from sharedlayers_dist.dist.horovod_library import import_horovod
 
 _OTHER_FRAMEWORKS = {"PyTorch": ("torch", "mpi_lib_v2"), "MXNet": ("mxnet", "mpi_lib")}
 """Folder and library of each framework's part. Whether the folder can be imported says nothing of
@@ -15,7 +15,7 @@ def describe_build() -> str:
     """Says in a line what Horovod was built with and without; no process need have joined a run.
 
     Raises:
-        RuntimeError: for a Horovod that is missing, or useless to TensorFlow.
+        SetupError: for a Horovod that is missing, or useless to TensorFlow.
     """
     horovod = import_horovod()
     is_built = {

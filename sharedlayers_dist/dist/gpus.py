@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from sharedlayers_dist.errors import SetupError
 from sharedlayers_dist.world import World
 
 
@@ -23,7 +24,7 @@ def gpu_of_local_rank(
             with `CUDA_VISIBLE_DEVICES`.
 
     Raises:
-        RuntimeError: if there are fewer GPUs than ranks on the host.
+        SetupError: if there are fewer GPUs than ranks on the host.
     """
     if num_gpus == 0:
         return None
@@ -31,7 +32,7 @@ def gpu_of_local_rank(
         return local_rank
     if num_gpus == 1 and is_restricted:
         return 0
-    raise RuntimeError(
+    raise SetupError(
         "Every rank needs a GPU of its own. Received: "
         f"local_size={local_size}, num_gpus={num_gpus}. Start at most {num_gpus} ranks on this "
         'host, or hide the GPUs with CUDA_VISIBLE_DEVICES="".'
@@ -62,9 +63,9 @@ def pin_gpu(world: World, require_gpu: bool) -> None:
 
 
 def require_any_gpu(gpus: list[Any]) -> None:
-    """Raises RuntimeError if there is no GPU."""
+    """Raises SetupError if there is no GPU."""
     if not gpus:
-        raise RuntimeError(
+        raise SetupError(
             "A GPU was asked for, but TensorFlow sees none on this host. Received: "
             "require_gpu=True. Check the driver, CUDA_VISIBLE_DEVICES, and that TensorFlow was "
             "installed as tensorflow[and-cuda]."

@@ -10,8 +10,11 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
-from horovod.runner.common.util.hosts import SlotInfo
-from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+from sharedlayers_dist.dist.horovod_library import explaining_import
+
+with explaining_import("Ranks are to be started"):
+    from horovod.runner.common.util.hosts import SlotInfo
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
 
 def assign_slots(host_of_rank: Sequence[str]) -> list[SlotInfo]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import socket
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 
 from sharedlayers_dist.dist.gpus import pin_gpu, require_any_gpu
+from sharedlayers_dist.dist.horovod_library import import_horovod
 from sharedlayers_dist.dist.stall import StallWatch
-from sharedlayers_dist.errors import CollectiveUserError, UserError
+from sharedlayers_dist.errors import CollectiveUserError, SetupError, UserError
 from sharedlayers_dist.world import Launch, World
 
 STALL_LIMIT_SECONDS = 100
 """How long a collective waits for a rank that does not come, before every rank gets an error."""
-
-_REBUILD = "Build Horovod again with `launch/setup.sh`, or as docs/keras3-horovod.md describes."
 
 _world: World | None = None
 _horovod: ModuleType | None = None
@@ -65,7 +60,7 @@ def init(
     Raises:
         UserError: if `stall_limit_seconds` is less than 2, or another call chose other values; on
             all processes, if Horovod joins another number of them than were started.
-        RuntimeError: if Horovod or something asked for is missing; the message names it.
+        SetupError: if Horovod or something asked for is missing; the message names it.
     """
     global _world, _chosen
     if stall_limit_seconds is not None and stall_limit_seconds < 2:
@@ -133,9 +128,9 @@ def _require_same_choices(asked: Mapping[str, Any]) -> None:
 
 
 def _require_nccl(horovod: ModuleType) -> None:
-    """Raises RuntimeError if Horovod cannot reduce over NCCL."""
+    """Raises SetupError if Horovod cannot reduce over NCCL."""
     if not horovod.nccl_built():
-        raise RuntimeError(
+        raise SetupError(
             "NCCL was asked for, but this Horovod was built without it. Received: "
             "require_nccl=True. Build it with `launch/setup.sh --gpu`."
         )
@@ -199,44 +194,6 @@ def explain_stall() -> AbstractContextManager[None]:
     return nullcontext() if _stall_watch is None else _stall_watch.explain()
 
 
-def import_horovod() -> ModuleType:
-    """Imports `horovod.tensorflow`, or says what is missing.
-
-    Raises:
-        RuntimeError: if Horovod is not installed, has no TensorFlow part, or was built for
-            another TensorFlow.
-    """
-    launch = Launch.detect()
-    needed = "" if launch.is_alone else f"{launch.size or 'Several'} ranks were started, but "
-    try:
-        distribution = importlib.metadata.distribution("horovod")
-    except importlib.metadata.PackageNotFoundError:
-        raise RuntimeError(
-            f"{needed}Horovod is not installed in this environment. {_REBUILD}"
-        ) from None
-    built_for = _built_for(Path(str(distribution.locate_file("horovod"))))
-    if built_for not in ("", tf.__version__):
-        raise RuntimeError(
-            f"{needed}Horovod was built for TensorFlow {built_for}. Received: "
-            f"tensorflow.__version__={tf.__version__}. {_REBUILD}"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import horovod.tensorflow as module
-    except Exception as e:  # Whatever the loader of a shared library raises.
-        raise RuntimeError(
-            f"{needed}Horovod's part for TensorFlow cannot be loaded: "
-            f"{str(e).splitlines()[0]} {_REBUILD}"
-        ) from e
-    if not (module.gloo_built() or module.mpi_built()):
-        raise RuntimeError(
-            f"{needed}Horovod was built with neither Gloo nor MPI, which its ranks need to "
-            f"find each other. {_REBUILD}"
-        )
-    return module
-
-
 def _require_all_processes(horovod: ModuleType, launch: Launch) -> None:
     """Raises CollectiveUserError where Horovod did not join all processes to one another.
 
@@ -256,20 +213,12 @@ def _require_all_processes(horovod: ModuleType, launch: Launch) -> None:
 
 
 def _require_own_name() -> None:
-    """Raises RuntimeError where Gloo would end the process: it looks up this host's own name."""
+    """Raises SetupError where Gloo would end the process: it looks up this host's own name."""
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)
     except OSError as e:
-        raise RuntimeError(
+        raise SetupError(
             f"Horovod looks up the name of its own host, and crashes if it finds none. Received: "
             f"hostname={name!r}. Add a line `127.0.1.1 {name}` to /etc/hosts."
         ) from e
-
-
-def _built_for(package: Path) -> str:
-    """Returns the TensorFlow version that Horovod was built for, or "" if it does not say."""
-    try:
-        return str(json.loads((package / "metadata.json").read_text()).get("tensorflow", ""))
-    except (OSError, ValueError):
-        return ""
