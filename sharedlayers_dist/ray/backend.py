@@ -18,6 +18,8 @@ from ray.train.v2._internal.execution.worker_group import ExecutionGroup
 from sharedlayers_dist.dist import Rendezvous
 from sharedlayers_dist.errors import UserError
 
+CONNECT_SECONDS = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+"""Horovod's variable for how long a rank waits for the others to join."""
 _RESTARTS = "SHAREDLAYERS_DIST_RESTARTS"
 _LOOPBACK = "127.0.0.1"
 
@@ -92,7 +94,7 @@ class HorovodBackend(Backend):
             ]
         )
         common = {
-            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(backend_config.connect_seconds),
+            CONNECT_SECONDS: str(backend_config.connect_seconds),
             _RESTARTS: str(self._num_starts),
         }
         ray.get(

@@ -26,6 +26,20 @@ class View(NamedTuple):
     """Ranks of the group that runs; 0 until all of them have come."""
 
 
+class Meeting:
+    """The ranks of one group of workers, before they join.
+
+    Args:
+        start: How often workers were started before this group.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.ranks: set[int] = set()
+        self.refusal = ""
+        self.is_over = asyncio.Event()
+
+
 class _Control:
     """An actor on the driver's node that knows each rank's node, and passes on the wish to stop.
 
@@ -39,6 +53,7 @@ class _Control:
         self._size = 0
         self._lines: list[str] = []
         self._failures: list[str] = []
+        self._meeting = Meeting(-1)
 
     async def ask_to_stop(self) -> None:
         """Ends the waiting of all ranks."""
@@ -49,6 +64,36 @@ class _Control:
         self._size = size
         self._node_of_rank[rank] = node
         await self._stop.wait()
+
+    async def meet(self, start: int, rank: int, size: int) -> str:
+        """Returns when all ranks of a group have come here, or one of them has refused.
+
+        Args:
+            start: How often workers were started before this group.
+            rank: The rank that comes.
+            size: Ranks of the group.
+
+        Returns:
+            Why the group cannot train, as the first rank that refused has said; empty if it can.
+        """
+        meeting = self._meeting_of(start)
+        meeting.ranks.add(rank)
+        if len(meeting.ranks) == size:
+            meeting.is_over.set()
+        await meeting.is_over.wait()
+        return meeting.refusal
+
+    async def refuse(self, start: int, refusal: str) -> str:
+        """Ends the meeting of a group; returns what the first rank that refused has said."""
+        meeting = self._meeting_of(start)
+        meeting.refusal = meeting.refusal or refusal
+        meeting.is_over.set()
+        return meeting.refusal
+
+    def _meeting_of(self, start: int) -> Meeting:
+        if start > self._meeting.start:
+            self._meeting = Meeting(start)
+        return self._meeting
 
     async def places(self) -> dict[int, str]:
         """The node of each rank."""

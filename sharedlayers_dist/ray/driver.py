@@ -24,6 +24,7 @@ from sharedlayers_dist.ray.backend import HorovodConfig
 from sharedlayers_dist.ray.cluster import is_ray_job, join_cluster
 from sharedlayers_dist.ray.control import start_control
 from sharedlayers_dist.ray.failures import RayRunError, TellOfFailures, describe_failure
+from sharedlayers_dist.ray.meeting import refuse
 from sharedlayers_dist.ray.placement import (
     describe_resources,
     resources_per_worker,
@@ -178,7 +179,7 @@ class _Driver:
         def train_as_one_rank() -> TrainResult | Exception:
             node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
             if difference := describe_difference(sources, read_sources(), node):
-                raise RuntimeError(difference)
+                return refuse(control, difference)
             return train_on_worker(config, model, callbacks, actors, control)
 
         trainer = DataParallelTrainer(

@@ -16,13 +16,14 @@ from ray.exceptions import RayError
 
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import PairReading
-from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.errors import SetupError, UserError, show_warnings_in_one_line
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, attend
+from sharedlayers_dist.ray.meeting import meet, refusing
 from sharedlayers_dist.ray.sent_model import SentModel
 from sharedlayers_dist.training import RunFolder, TrainResult
-from sharedlayers_dist.training.preemption import RunInterruptedError
+from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
 from sharedlayers_dist.training.readers import OpenReader
 
 if TYPE_CHECKING:
@@ -60,18 +61,40 @@ def train_on_worker(
     context, node = ray.train.get_context(), ray.util.get_node_ip_address()
     rank = context.get_world_rank()
     stop = attend(control, rank=rank, size=context.get_world_size(), node=node)
-    import_tensorflow_quietly()
+    if rank == 0:  # What the others warn of, it warns of too.
+        show_warnings_in_one_line("sharedlayers", DriverStream(control))
+    try:
+        with refusing(control):
+            import_tensorflow_quietly()
+        return _train(config, model, make_callbacks, shard_actors, control, stop)
+    except UserError as error:
+        return UserError(str(error))
+
+
+def _train(
+    config: TrainConfig,
+    model: SentModel,
+    make_callbacks: bytes,
+    shard_actors: Sequence[Any],
+    control: Any,
+    stop: StopRequest,
+) -> TrainResult | Exception:
+    """Does what `train_on_worker` does, once TensorFlow is there; raises a user's mistake."""
     from sharedlayers_dist import dist
     from sharedlayers_dist.ray.reporting import Report
     from sharedlayers_dist.training.finite import NotFiniteError
     from sharedlayers_dist.training.fit import fit
 
+    rank, node = ray.train.get_context().get_world_rank(), ray.util.get_node_ip_address()
     report = Report(RunFolder(config.output), node)
     try:
+        with refusing(control):
+            callbacks, source = cloudpickle.loads(make_callbacks)(), model.unpack()
+        meet(control)
         return fit(
             replace(config, resume=config.resume or num_restarts() > 0),
-            [*cloudpickle.loads(make_callbacks)(), report],
-            source=model.unpack(),
+            [*callbacks, report],
+            source=source,
             open_reader=_choose_reading(shard_actors),
             listen=lambda: nullcontext(stop),
             stream=DriverStream(control),
@@ -82,13 +105,14 @@ def train_on_worker(
             time.sleep(_SECONDS_TO_NOTICE)
             raise
         return UserError(str(error))
-    except UserError as error:
-        return UserError(str(error))
+    except UserError:
+        raise
     except (RunInterruptedError, NotFiniteError) as error:
         return type(error)(str(error))
     except Exception as error:
         # What all ranks raise comes from the error itself where that was met.
-        if error.__cause__ is not None or not hasattr(error, "raised_on_all_ranks"):
+        is_met_here = error.__cause__ is not None or not hasattr(error, "raised_on_all_ranks")
+        if is_met_here and not isinstance(error, SetupError):
             _show_traceback(control, f"rank {rank} on the node {node}")
         raise
     finally:
