@@ -26,11 +26,12 @@ from .collectives import raise_on_all_ranks as raise_on_all_ranks
 from .failure import OtherRankFailedError as OtherRankFailedError
 from .failure import shared_failure as shared_failure
 from .gradients.optimizer import DistributedOptimizer as DistributedOptimizer
-from .gradients.reduction import Adasum as Adasum
-from .gradients.reduction import Average as Average
-from .gradients.reduction import Sum as Sum
+from .gradients.reduction_options import Adasum as Adasum
+from .gradients.reduction_options import Average as Average
+from .gradients.reduction_options import Sum as Sum
 from .gradients.sample_counts import local_batch as local_batch
 from .gradients.step import prepare as prepare
+from .gradients.step_flags import StepFlags as StepFlags
 from .rendezvous import Rendezvous as Rendezvous
 from .runtime import init as init
 from .runtime import rank as rank

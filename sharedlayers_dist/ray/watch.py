@@ -46,7 +46,7 @@ class Watch:
         """
         if is_to_stop:
             if not self._has_asked_to_stop:
-                say("asked to stop: saving after the step that is under way")
+                say("asked to stop: saving after the next step")
             self._has_asked_to_stop = True
             self._control.ask_to_stop.remote()  # Each time: the actor may be another by now.
         if self._asked is None:

@@ -1,4 +1,4 @@
-"""Preemption and Ctrl-C: a signal asks for an end after the step that is under way."""
+"""Preemption and Ctrl-C: a signal asks for an end after the next step."""
 
 from __future__ import annotations
 

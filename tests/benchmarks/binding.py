@@ -5,6 +5,7 @@ Run `python -m tests.benchmarks.binding`; it starts two ranks over Gloo on this 
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -128,6 +129,63 @@ def measure_callbacks(name: str, units: int) -> None:
         )
 
 
+class AddUp(keras.callbacks.Callback):
+    """Adds up three numbers over the ranks after each step, in an exchange of their own."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        dist.HorovodCollectives().sum([0, 1, 0])
+
+
+class Tell(keras.callbacks.Callback):
+    """Adds up three numbers over the ranks in each step, beside its gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flags = dist.StepFlags(3)
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        dist.prepare(model, flags=self._flags)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._flags.set([0, 1, 0])
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._flags.sums()
+
+
+def measure_telling(name: str, units: int) -> None:
+    """Prints what a step costs with and without an exchange of its own for a few numbers."""
+    fits = []
+    for callback in (AddUp(), Tell()):
+        inputs = keras.Input((256,))
+        x = keras.layers.Dense(units, activation="relu")(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(x))
+        model.compile(dist.DistributedOptimizer(keras.optimizers.SGD()), "binary_crossentropy")
+        dist.prepare(model)
+        rows = ROWS * STEPS
+        data = np.ones((rows, 256), "float32"), np.ones((rows, 1), "float32")
+        fits.append(
+            functools.partial(
+                model.fit, *data, batch_size=ROWS, verbose=0, shuffle=False, callbacks=[callback]
+            )
+        )
+        fits[-1]()
+    pairs = []
+    for number in range(ROUNDS):
+        order = fits if number % 2 else fits[::-1]
+        times = {fit: time_steps(fit, 1) / STEPS for fit in order}
+        pairs.append((times[fits[0]], times[fits[1]]))
+    ratio = statistics.median(b / a for a, b in pairs)
+    if dist.rank() == 0:
+        print(
+            f"{name}, fit: a step with an exchange of its own "
+            f"{statistics.median(a for a, _ in pairs):.2f} ms, with numbers beside the gradients "
+            f"{statistics.median(b for _, b in pairs):.2f} ms, ratio {ratio:.3f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     if "HOROVOD_SIZE" not in os.environ:
         from tests.distributed.launcher import run_ranks
@@ -140,6 +198,8 @@ def main() -> None:
     for name, shapes in MODELS.items():
         count = sum(int(np.prod(s)) for s in shapes)
         compare(f"{name} ({count})", shapes)
+    measure_telling("82 thousand weights", 320)
+    measure_telling("2 million weights", 8000)
     measure_callbacks("82 thousand weights", 72)
     measure_callbacks("20 million weights", 4000)
 

@@ -16,7 +16,8 @@ from tests.distributed.launcher import REPOSITORY, run_ranks
 from tests.distributed.workers.cases import cases_of
 
 MODULES = [
-    f"tests.distributed.workers.{name}" for name in ("entering", "fitting", "watching", "wrapping")
+    f"tests.distributed.workers.{name}"
+    for name in ("entering", "fitting", "telling", "watching", "wrapping")
 ]
 ZOO = "tests.distributed.workers.zoo"
 NAMES = [name for module in MODULES for name in cases_of(import_module(module))]
@@ -26,6 +27,8 @@ ON_THREE_RANKS = [
     "sync_batch_normalization",
     "guard_finds_a_weight_that_differs",
     "a_process_set_reduces_among_its_ranks",
+    "a_process_set_is_told_of_its_own_ranks",
+    "flags_travel_with_every_kind_of_reduction",
     "learning_rate_warms_up",
     "wrong_use_is_refused",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,30 @@ def test_bad_rows_of_all_ranks_are_told_by_rank_zero(tmp_path):
     assert line.startswith("4 bad rows")
     assert all(f"row group {group}, row 3: its label is 9" in line for group in range(4))
     assert "bad rows" not in one.output
+
+
+def read_exchanges(timeline: Path) -> list[str]:
+    """The names of what rank zero has exchanged, in order; `step` for the gradients of a step."""
+    text = timeline.read_text().rstrip().rstrip(",")
+    events = json.loads(text if text.endswith("]") else f"{text}]")
+    names = {e["pid"]: e["args"].get("name", "") for e in events if e.get("name") == "process_name"}
+    begun = [names[e["pid"]] for e in events if e.get("name", "").startswith("NEGOTIATE_")]
+    of_gradients = re.compile(r"sharedlayers_dist\.\d+\.gradients\.0\.float32_(\d+)of\d+")
+    found = [(of_gradients.fullmatch(name), name) for name in begun]
+    return ["step" if part else name for part, name in found if part is None or part[1] == "1"]
+
+
+def test_ranks_exchange_nothing_between_steps_but_the_gradients(tmp_path):
+    """What they tell of checkpoints and of stopping travels with these."""
+    write_text_pairs(tmp_path / "pairs", 60)
+    options = make_options(tmp_path / "pairs", tmp_path / "run", log_every=99)
+    run_ranks(WORKER, 2, json.dumps(options), env={"HOROVOD_TIMELINE": str(tmp_path / "timeline")})
+    exchanges = read_exchanges(tmp_path / "timeline")
+    first, last = exchanges.index("step"), len(exchanges) - exchanges[::-1].index("step")
+    of_epochs = exchanges[first:last]
+    assert of_epochs[:5] == of_epochs[-5:] == ["step"] * 5
+    assert of_epochs.count("step") == 2 * 5
+    assert len(of_epochs) > 2 * 5  # The ends of epochs, which are seen: they do exchange more.
 
 
 @pytest.mark.parametrize("late", [0, 1])

@@ -15,14 +15,15 @@ from tensorflow.python.ops import control_flow_util
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.gradients.accumulation import LocalAccumulation
 from sharedlayers_dist.dist.gradients.keras_hooks import trainable_variables_of
-from sharedlayers_dist.dist.gradients.reduction import (
+from sharedlayers_dist.dist.gradients.reduction import GradientReduction
+from sharedlayers_dist.dist.gradients.reduction_options import (
     Adasum,
     Average,
-    GradientReduction,
     ReductionOptions,
     Sum,
 )
 from sharedlayers_dist.dist.gradients.sample_counts import current_num_samples
+from sharedlayers_dist.dist.gradients.step_flags import current_flags
 from sharedlayers_dist.errors import UserError
 
 _Apply = Callable[[list[Any], list[Any]], Any]
@@ -156,7 +157,7 @@ class Distribution:
             optimizer.build(variables)
 
         def reduce_and_apply(local: list[Any], samples: tf.Tensor | None) -> None:
-            reduced = self._reduction.reduce(local, variables, samples)
+            reduced = self._reduction.reduce(local, variables, samples, current_flags())
             self.is_reduced = True
             try:
                 apply_reduced(reduced, variables)

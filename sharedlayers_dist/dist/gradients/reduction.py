@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import CollectiveTimer
-from sharedlayers_dist.errors import UserError
-
-Average = "average"
-Sum = "sum"
-Adasum = "adasum"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReductionOptions:
-    """How gradients are combined; `DistributedOptimizer` says more of each.
-
-    Raises:
-        UserError: for a compression or groups that cannot be used.
-    """
-
-    op: str = Average
-    compression: Any = None
-    gradient_predivide_factor: float = 1.0
-    sparse_as_dense: bool = False
-    groups: Any = None
-    process_set: Any = None
-
-    def __post_init__(self) -> None:
-        """Checks what can be checked without the ranks."""
-        _check_compression(self.compression)
-        _check_groups(self.groups)
+from sharedlayers_dist.dist.gradients.reduction_options import (
+    Adasum,
+    Average,
+    ReductionOptions,
+    Sum,
+    split_into_groups,
+)
+from sharedlayers_dist.dist.gradients.step_flags import StepFlags
 
 
 class GradientReduction:
@@ -76,7 +56,11 @@ class GradientReduction:
         return sorted(chosen) if self._ranks.included() else [runtime.rank()]
 
     def reduce(
-        self, gradients: Sequence[Any], variables: Sequence[Any], num_samples: tf.Tensor | None
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        num_samples: tf.Tensor | None,
+        flags: StepFlags | None,
     ) -> list[Any]:
         """Returns the gradients over all ranks, in the same order, None where None was.
 
@@ -85,15 +69,22 @@ class GradientReduction:
             variables: Those of `gradients`, in the same order; only for `groups` that list them.
             num_samples: Scalar float64, how many samples of this rank they are means of; None to
                 give every rank the same weight.
+            flags: Numbers to travel along, the same kind on all ranks; None for none.
         """
         if not self._ranks.included() or self._ranks.size() == 1:
+            if flags is not None:
+                flags.tell(flags.own)
             return list(gradients)
         return self._clock.count(
-            gradients, lambda: self._reduce_all(gradients, variables, num_samples)
+            gradients, lambda: self._reduce_all(gradients, variables, num_samples, flags)
         )
 
     def _reduce_all(
-        self, gradients: Sequence[Any], variables: Sequence[Any], num_samples: tf.Tensor | None
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        num_samples: tf.Tensor | None,
+        flags: StepFlags | None,
     ) -> list[Any]:
         options = self._options
         reduced = list(gradients)
@@ -101,14 +92,11 @@ class GradientReduction:
             reduced = [tf.convert_to_tensor(g) if _is_sparse(g) else g for g in reduced]
         dense = [i for i, g in enumerate(reduced) if g is not None and not _is_sparse(g)]
         sparse = [i for i, g in enumerate(reduced) if _is_sparse(g)]
-        groups = self._split(dense, variables)
-        counts = None
-        if options.op == Average and num_samples is not None:
-            counts, means = self._mean_over_samples(
-                [reduced[i] for i in dense], groups, num_samples
-            )
-        else:
-            means = self._reduce_dense([reduced[i] for i in dense], groups, "gradients")
+        local = [reduced[i] for i in dense]
+        groups = split_into_groups(options.groups, [variables[i] for i in dense])
+        counts, means = self._reduce_telling(local, groups, num_samples, flags)
+        if counts is not None and local:
+            means = self._mean_over_samples(counts, local, means, groups)
         for i, gradient in zip(dense, means, strict=True):
             reduced[i] = gradient
         if sparse:
@@ -117,24 +105,58 @@ class GradientReduction:
                 reduced[i] = gradient
         return reduced
 
-    def _mean_over_samples(
-        self, gradients: list[Any], groups: list[list[int]], num_samples: tf.Tensor
-    ) -> tuple[tf.Tensor, list[Any]]:
-        """Returns the samples of each rank, `(ranks,)`, and the mean of dense gradients."""
-        ranks, own = self._ranks.size(), self._ranks.rank()
+    def _reduce_telling(
+        self,
+        gradients: list[Any],
+        groups: list[list[int]],
+        num_samples: tf.Tensor | None,
+        flags: StepFlags | None,
+    ) -> tuple[tf.Tensor | None, list[Any]]:
+        """Reduces dense gradients together with the samples and the flags of the ranks.
+
+        Returns:
+            The samples of each rank, `(ranks,)`, or None if gradients are not weighted by them; and
+            the gradients, combined by `op`.
+        """
+        ranks, op = self._ranks.size(), self._options.op
+        is_weighted = op == Average and num_samples is not None
+        parts = []
+        if is_weighted:
+            parts.append(num_samples * tf.one_hot(self._ranks.rank(), ranks, dtype=tf.float64))
+        if flags is not None:
+            parts.append(flags.own)
+        if not parts:
+            return None, self._reduce_dense(gradients, groups, "gradients")
         is_double = any(g.dtype == tf.float64 for g in gradients)
-        dtype = tf.float64 if is_double else tf.float32
-        position = tf.one_hot(own, ranks, on_value=float(ranks), off_value=0.0, dtype=dtype)
-        counts, *means = self._reduce_dense(
-            [position * tf.cast(num_samples, dtype), *gradients],
-            [[0, *[i + 1 for i in groups[0]]], *[[i + 1 for i in g] for g in groups[1:]]]
-            if groups
-            else [[0]],
-            "gradients",
-            num_exact=1,
-        )
-        if not gradients:
-            return counts, means
+        dtype = tf.float64 if is_double else tf.float32  # That of gradients, to be one operation.
+        own = tf.cast(tf.concat(parts, axis=0) * (ranks if op == Average else 1.0), dtype)
+        if op == Adasum:  # What it makes of numbers is no sum.
+            (told,) = self._grouped([own], "flags", op=Sum)
+            reduced = self._reduce_dense(gradients, groups, "gradients")
+        else:
+            after_own = [[i + 1 for i in group] for group in groups] or [[]]
+            told, *reduced = self._reduce_dense(
+                [own, *gradients],
+                [[0, *after_own[0]], *after_own[1:]],
+                "gradients",
+                num_exact=1,
+            )
+        if flags is not None:
+            flags.tell(told[ranks:] if is_weighted else told)
+        return (told[:ranks] if is_weighted else None), reduced
+
+    def _mean_over_samples(
+        self, counts: tf.Tensor, gradients: list[Any], means: list[Any], groups: list[list[int]]
+    ) -> list[Any]:
+        """Returns the mean of dense gradients over the samples of all ranks.
+
+        Args:
+            counts: The samples of each rank, `(ranks,)`.
+            gradients: This rank's.
+            means: Their means over ranks.
+            groups: Which of them are reduced together, as positions.
+        """
+        ranks = self._ranks.size()
 
         def weigh() -> list[Any]:
             weight = self._share(counts) * ranks
@@ -144,7 +166,7 @@ class GradientReduction:
 
         # Where no rank has samples, every share is 0, and so are the gradients.
         is_plain = tf.reduce_all(tf.equal(counts, counts[0])) & tf.not_equal(counts[0], 0)
-        return counts, tf.cond(is_plain, lambda: means, weigh)
+        return tf.cond(is_plain, lambda: means, weigh)
 
     def _reduce_dense(
         self, tensors: list[Any], groups: list[list[int]], tag: str, *, num_exact: int = 0
@@ -173,14 +195,14 @@ class GradientReduction:
                     reduced[group[k]] = tf.cast(output, tensors[group[k]].dtype)
         return reduced
 
-    def _grouped(self, tensors: list[Any], tag: str) -> list[Any]:
-        """One grouped reduction of tensors of one dtype."""
+    def _grouped(self, tensors: list[Any], tag: str, *, op: str | None = None) -> list[Any]:
+        """One grouped reduction of tensors of one dtype, by `op` or that of the options."""
         horovod, factor = self._horovod, self._options.gradient_predivide_factor
         operations = {Average: horovod.Average, Sum: horovod.Sum, Adasum: horovod.Adasum}
         zero = tf.cast(self._zero.read_value(), tensors[0].dtype)
         return horovod.grouped_allreduce(
             [zero, *tensors],
-            op=operations[self._options.op],
+            op=operations[op or self._options.op],
             prescale_factor=1.0 / factor,
             postscale_factor=factor,
             process_set=self._ranks,
@@ -216,26 +238,6 @@ class GradientReduction:
         counts = tf.cast(counts, tf.float64)
         return tf.math.divide_no_nan(counts[self._ranks.rank()], tf.reduce_sum(counts))
 
-    def _split(self, dense: list[int], variables: Sequence[Any]) -> list[list[int]]:
-        """Returns which of the dense gradients are reduced together, as positions in `dense`."""
-        groups = self._options.groups
-        everything = list(range(len(dense)))
-        if groups is None:
-            return [everything] if dense else []
-        if isinstance(groups, int):
-            count = min(groups, len(dense)) or 1
-            bounds = [round(k * len(dense) / count) for k in range(count + 1)]
-            return [everything[a:b] for a, b in itertools.pairwise(bounds) if b > a]
-        group_of_variable = {_key(v): k for k, group in enumerate(groups) for v in group}
-        split: list[list[int]] = [[] for _ in groups]
-        for position, i in enumerate(dense):
-            number = group_of_variable.get(_key(variables[i]))
-            if number is None:
-                split.append([position])
-            else:
-                split[number].append(position)
-        return [group for group in split if group]
-
 
 def _is_sparse(gradient: Any) -> bool:
     return isinstance(gradient, tf.IndexedSlices)
@@ -247,28 +249,3 @@ def _as_reducible(tensor: Any) -> Any:
     if tensor.dtype in (tf.float16, tf.float32, tf.float64):
         return tensor
     return tf.cast(tensor, tf.float32)
-
-
-def _key(variable: Any) -> int:
-    """Identifies a variable, whether given as Keras's or as TensorFlow's."""
-    return id(getattr(variable, "value", variable) if hasattr(variable, "path") else variable)
-
-
-def _check_compression(compression: Any) -> None:
-    """Raises UserError for what Horovod does not compress with."""
-    if compression is not None and not hasattr(compression, "decompress"):
-        raise UserError(
-            "`compression` must be horovod.tensorflow.Compression.none or .fp16, or None. "
-            f"Received: compression={compression!r}."
-        )
-
-
-def _check_groups(groups: Any) -> None:
-    """Raises UserError for groups that are neither a number nor lists of variables."""
-    if groups is None or (isinstance(groups, int) and groups >= 1):
-        return
-    if not isinstance(groups, list | tuple) or not all(isinstance(g, list | tuple) for g in groups):
-        raise UserError(
-            "`groups` must be an integer of at least 1, a list of lists of variables, or None. "
-            f"Received: groups={groups!r}."
-        )

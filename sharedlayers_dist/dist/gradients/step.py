@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -19,17 +19,20 @@ from sharedlayers_dist.dist.gradients.sample_counts import (
     local_batch,
     refuse_masked_loss,
 )
+from sharedlayers_dist.dist.gradients.step_flags import StepFlags
 from sharedlayers_dist.errors import UserError
 
 _ATTRIBUTE = "_sharedlayers_dist_step"
 
 
-def prepare(model: keras.Model, num_samples: NumSamples | None = None) -> keras.Model:
+def prepare(
+    model: keras.Model, num_samples: NumSamples | None = None, *, flags: StepFlags | None = None
+) -> keras.Model:
     """Makes `model.fit` exact over ranks with unequal batches, and lets XLA compile it.
 
-    `BroadcastInitialState` calls this by itself. It may be called again, to give `num_samples`.
-    With one rank it does nothing, unless `num_samples` is given: the loss logged is then the mean
-    over these, as it is with several.
+    `BroadcastInitialState` calls this by itself. It may be called again, to give one of the
+    options; the other stays as it is. With one rank it does nothing, unless `num_samples` is given:
+    the loss logged is then the mean over these, as it is with several.
 
     Where the model is compiled with `jit_compile=True`, or Keras chose so on a GPU, the forward
     and backward pass are compiled, and the reduction and the update run outside of what XLA sees,
@@ -40,6 +43,8 @@ def prepare(model: keras.Model, num_samples: NumSamples | None = None) -> keras.
         num_samples: Counts what the loss of one rank's batch is the mean over; None to find it
             out: the samples, or the sum of the sample weights if the loss divides by that. A rank
             with 0 (one that got only padding) adds nothing to gradients, loss and metrics.
+        flags: Numbers to travel with the gradients of each step; on all ranks or on none. They take
+            the place of those given before.
 
     Returns:
         The same model.
@@ -62,6 +67,8 @@ def prepare(model: keras.Model, num_samples: NumSamples | None = None) -> keras.
         object.__setattr__(model, _ATTRIBUTE, step)
     if num_samples is not None:
         step.num_samples = num_samples
+    if flags is not None:
+        step.flags = flags
     model.train_function = None
     model.test_function = None
     return model
@@ -77,6 +84,7 @@ class PreparedStep:
 
     def __init__(self, model: keras.Model) -> None:
         self.num_samples: NumSamples | None = None
+        self.flags: StepFlags | None = None
         self.when_built: Callable[[], None] | None = None
         """Called once, outside of the graph, when the first step has built the model."""
         self._model = model
@@ -128,6 +136,7 @@ class PreparedStep:
         with (
             _after(data),
             local_batch(samples),
+            self.flags.travelling() if self.flags else nullcontext(),
             self._counted_in_metrics(samples),
             self._without_masks(),
         ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from sharedlayers_dist.dist import Collectives
+from sharedlayers_dist.dist import Collectives, StepFlags, prepare
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.position import Position, PositionTracker
@@ -23,7 +23,12 @@ Capture = Callable[[Position], Checkpoint | None]
 class SaveCheckpoints(keras.callbacks.Callback):
     """Makes checkpoints when they are due, and ends the run when it is asked to stop.
 
-    Rank zero decides what hangs on its clock or on its disk, and after each step tells the others.
+    Rank zero decides what hangs on its clock or on its disk and tells the others; any rank tells
+    that it was asked to stop. They do so before each step, and it travels with the gradients: all
+    act on it when that step has ended. So a checkpoint that is due by its number is made after
+    exactly that step; the clock, a request to stop and an error of writing act after the step that
+    begins next. A step whose gradients are accumulated tells nothing, and they act after the next
+    one that does; for a checkpoint that is due by its number, as all ranks know, they ask at once.
 
     Args:
         track: The run's position.
@@ -59,16 +64,31 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._clock = clock
         self._saved_at = clock()
         self._is_wanted = False
+        self._error: Exception | None = None
+        self._own = [False, False, False]
+        self._flags = StepFlags(len(self._own))
+
+    def set_model(self, model: keras.Model) -> None:
+        """Lets what the ranks have to say travel with the gradients of the model's steps."""
+        super().set_model(model)
+        prepare(model, flags=self._flags)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says what this rank knows of the step that begins."""
+        self._own = [self._take_error() is not None, self._is_due(), self._stop.is_set]
+        self._flags.set(self._own)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves if it is time; the last step of an epoch is left to the end of the epoch."""
         position = self._track.position
-        error = self._manager.take_error() if self._manager else None
-        failed, due, stopped = self._collectives.sum(
-            [error is not None, self._is_due(position), self._stop.is_set]
-        )
+        told = self._flags.sums()
+        if told is None and self._is_due_by_number(position.step):
+            told = self._collectives.sum(self._own)
+        if told is None:
+            return
+        failed, due, stopped = told
         if failed:
-            self._collectives.raise_on_all_ranks(error)
+            self._collectives.raise_on_all_ranks(self._error)
         if position.step_of_epoch == self._track.steps_per_epoch:
             return
         if due or stopped:
@@ -88,12 +108,17 @@ class SaveCheckpoints(keras.callbacks.Callback):
         """Waits until everything is written."""
         self._finish()
 
-    def _is_due(self, position: Position) -> bool:
-        """Whether rank zero wants a checkpoint now; while it writes one, the next is put off."""
-        by_steps = self._every > 0 and position.step % self._every == 0
+    def _is_due(self) -> bool:
+        """Whether rank zero wants a checkpoint after the step that begins.
+
+        While it writes one, the next is put off.
+        """
         by_time = 0 < self._seconds <= self._clock() - self._saved_at
-        self._is_wanted |= by_steps or by_time
+        self._is_wanted |= by_time or self._is_due_by_number(self._track.position.step + 1)
         return self._is_wanted and self._manager is not None and not self._manager.is_busy
+
+    def _is_due_by_number(self, step: int) -> bool:
+        return self._every > 0 and step % self._every == 0
 
     def _save(self, position: Position, metrics: dict[str, float]) -> None:
         self._finish()  # What is being written lies in the memory that is copied to now.
@@ -118,7 +143,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
             is_busy = self._manager is not None and not self._manager.wait(_SECONDS_BETWEEN_LOOKS)
             if self._collectives.sum([is_busy]) == [0]:
                 break
-        self._collectives.raise_on_all_ranks(self._manager.take_error() if self._manager else None)
+        self._collectives.raise_on_all_ranks(self._take_error())
+
+    def _take_error(self) -> Exception | None:
+        """What writing has failed with; kept until all ranks raise it."""
+        if self._error is None and self._manager is not None:
+            self._error = self._manager.take_error()
+        return self._error
 
     def _leave(self, position: Position) -> None:
         self._finish()

@@ -15,7 +15,7 @@ DOCUMENT = REPOSITORY / "docs" / "keras3-horovod.md"
 
 
 def test_every_row_names_a_test():
-    workers = ("entering", "fitting", "watching", "wrapping", "zoo")
+    workers = ("entering", "fitting", "telling", "watching", "wrapping", "zoo")
     known = {
         name for w in workers for name in cases_of(import_module(f"tests.distributed.workers.{w}"))
     }

@@ -56,6 +56,7 @@ class Run:
         self.save.on_epoch_end(epoch, {"loss": 1.0 / (epoch + 1)})
 
     def step(self, batch, seconds=1.0, *, wait=True):
+        self.save.on_train_batch_begin(batch)
         self.now += seconds
         self.track.on_train_batch_end(batch)
         self.save.on_train_batch_end(batch)
@@ -73,8 +74,9 @@ class Run:
         ({}, [10, 20]),
         ({"every": 4}, [4, 8, 10, 12, 16, 20]),
         ({"every": 5}, [5, 10, 15, 20]),
-        ({"minutes": 0.05}, [3, 6, 9, 10, 13, 16, 19, 20]),  # A step takes a second.
-        ({"minutes": 0.05, "every": 5}, [3, 5, 8, 10, 13, 15, 18, 20]),
+        # A step takes a second, and the clock is read before it.
+        ({"minutes": 0.05}, [4, 8, 10, 14, 18, 20]),
+        ({"minutes": 0.05, "every": 5}, [4, 5, 9, 10, 14, 15, 19, 20]),
         ({"minutes": 60}, [10, 20]),
     ],
 )
