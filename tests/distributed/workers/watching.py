@@ -70,10 +70,11 @@ def case_initial_state_is_broadcast(world: World) -> None:
     kinds = {v.path.split("/")[-1] for v in variables}
     assert {"iteration", "learning_rate", "seed_generator_state", "moving_mean"} <= kinds, kinds
     for variable in variables:
-        if variable.path.endswith("seed_generator_state"):  # The counter is the root's, the seed is not.
+        if variable.path.endswith("seed_generator_state"):  # The seed is each rank's own.
             seed, counter = variable.numpy().tolist()
             seeds = dist.allgather_object(seed)
-            assert seeds[0] == counter == 3 and len(set(seeds)) == world.size, (seeds, counter)
+            assert (seeds[0], counter) == (3, 3)
+            assert len(set(seeds)) == world.size, seeds
         else:
             assert (variable.numpy() == 3).all(), variable.path
     # Later state is each rank's own: the callback acts once.
