@@ -25,6 +25,8 @@ from .collectives import call_on_rank_zero as call_on_rank_zero
 from .collectives import raise_on_all_ranks as raise_on_all_ranks
 from .failure import OtherRankFailedError as OtherRankFailedError
 from .failure import shared_failure as shared_failure
+from .gradients.accumulated import accumulated_gradients as accumulated_gradients
+from .gradients.accumulated import resume_accumulated_gradients as resume_accumulated_gradients
 from .gradients.optimizer import DistributedOptimizer as DistributedOptimizer
 from .gradients.reduction_options import Adasum as Adasum
 from .gradients.reduction_options import Average as Average

@@ -257,7 +257,10 @@ def _make_capture(
     model, memory = run.model.compact, state.HostMemory()
 
     def capture(position: Position) -> Checkpoint | None:
-        metric_states = dist.allreduce_sum(model.metrics_variables)
+        sums = {
+            "metrics": dist.allreduce_sum(model.metrics_variables),
+            "accumulated": dist.accumulated_gradients(model.optimizer),
+        }
         if not run.world.is_rank_zero:
             return None
         rest = {
@@ -267,7 +270,7 @@ def _make_capture(
             "config": storable(run.config),
             "facts": run.setup.facts,
         }
-        return state.capture(model, metric_states, position, rest, memory)
+        return state.capture(model, sums, position, rest, memory)
 
     return capture
 

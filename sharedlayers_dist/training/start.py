@@ -102,4 +102,5 @@ def restore_on_rank_zero(
         state.restore(model, checkpoint, parts=["model"])
         return None
     state.restore(model, checkpoint)
+    dist.resume_accumulated_gradients(model.optimizer, checkpoint.part("accumulated"))
     return checkpoint.part("metrics")

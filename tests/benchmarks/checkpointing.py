@@ -39,7 +39,7 @@ def save(
     manager.wait(600)
     began = time.perf_counter()
     metric_states = [np.asarray(v) for v in model.metrics_variables]
-    checkpoint = state.capture(model, metric_states, Position(step=step), {}, memory)
+    checkpoint = state.capture(model, {"metrics": metric_states}, Position(step=step), {}, memory)
     manager.save(checkpoint, {})
     return time.perf_counter() - began
 

@@ -17,9 +17,10 @@ BROKEN = ["none", "mean_of_means"]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("equal_to_one")
-    run_ranks(WORKER, 1, folder, "exact")
-    run_ranks(WORKER, 2, folder, "exact", *BROKEN)
-    run_ranks(WORKER, 3, folder, "exact")
+    ways = ["exact", "accumulated-exact"]
+    run_ranks(WORKER, 1, folder, *ways)
+    run_ranks(WORKER, 2, folder, *ways, *BROKEN, *[f"accumulated-{how}" for how in BROKEN])
+    run_ranks(WORKER, 3, folder, *ways)
     return folder
 
 
@@ -28,7 +29,9 @@ def load(folder: Path, how: str, size: int, rank: int) -> dict[str, np.ndarray]:
 
 
 def assert_equal_to_one(folder: Path, how: str, size: int, prefix: str) -> None:
-    one = load(folder, "exact", 1, 0)
+    accumulated = "accumulated-" if how.startswith("accumulated-") else ""
+    one = load(folder, f"{accumulated}exact", 1, 0)
+    assert any(name.startswith(prefix) for name in one)
     for rank in range(size):
         many = load(folder, how, size, rank)
         assert many.keys() == one.keys()
@@ -41,6 +44,21 @@ def assert_equal_to_one(folder: Path, how: str, size: int, prefix: str) -> None:
 @pytest.mark.parametrize("prefix", ["weight", "slot", "log"])
 def test_ranks_on_uneven_shares_equal_one_process(results, size, prefix):
     assert_equal_to_one(results, "exact", size, prefix)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("prefix", ["weight", "slot", "log", "accumulated"])
+def test_ranks_that_accumulate_through_epochs_equal_one_process(results, size, prefix):
+    """Also in what is left over at the end, added up over the ranks."""
+    assert_equal_to_one(results, "accumulated-exact", size, prefix)
+    assert load(results, "accumulated-exact", size, 0)["accumulated0"] == 2
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("prefix", ["weight", "slot", "accumulated"])
+def test_the_comparison_of_accumulated_gradients_goes_red(results, how, prefix):
+    with pytest.raises(AssertionError):
+        assert_equal_to_one(results, f"accumulated-{how}", 2, prefix)
 
 
 @pytest.mark.parametrize("how", BROKEN)

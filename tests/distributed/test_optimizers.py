@@ -12,7 +12,8 @@ from tests.distributed.workers.optimizers import make_cases
 
 WORKER = "tests.distributed.workers.optimizers"
 pytestmark = pytest.mark.timeout(600)  # The first test of each group waits for all of it.
-ALL_NAMES = [name for name, case in make_cases().items() if not case.breaks]
+ALL_NAMES = [name for name, case in make_cases().items() if not case.breaks and case.is_joined]
+ALONE = [name for name, case in make_cases().items() if not case.is_joined]
 RARE = ("Adadelta", "Adamax", "Ftrl", "Lamb", "ScheduleFreeAdamW")
 NAMES = [name for name in ALL_NAMES if name not in [f"{rare} with options" for rare in RARE]]
 ALL_BROKEN = [name for name, case in make_cases().items() if case.breaks]
@@ -28,7 +29,7 @@ def start(folder: Path, size: int, names: list[str]) -> list[dict[str, np.ndarra
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory) -> dict[str, np.ndarray]:
-    return start(tmp_path_factory.mktemp("one"), 1, ALL_NAMES)[0]
+    return start(tmp_path_factory.mktemp("one"), 1, ALL_NAMES + ALONE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,11 @@ def assert_equal_to_one(one, ranks, name: str, of_one: str) -> None:
             got = rank[key.replace(of_one, name, 1)]
             np.testing.assert_allclose(got, value, rtol=rtol, atol=atol)
             np.testing.assert_array_equal(got, ranks[0][key.replace(of_one, name, 1)])
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_process_accumulates_what_it_would_take_as_one_batch(one, name):
+    assert_equal_to_one(one, [one], name, name.split(":")[0])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,7 +32,7 @@ class BroadcastInitialState(keras.callbacks.Callback):
 
     Before the first step it compares how the ranks have entered `fit`: the epoch they begin with,
     epochs, steps, optimizer, loss. It also calls `prepare(model)`, which makes gradients the
-    mean over all samples of all ranks. With one rank it does nothing.
+    mean over all samples of all ranks. With one rank it does nothing else.
 
     Args:
         root: The rank whose state all get.
@@ -49,7 +49,7 @@ class BroadcastInitialState(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Prepares the model's steps; Keras calls this before it makes its training function."""
         super().set_model(model)
-        if runtime.size() > 1 and prepared_step(model) is None:
+        if prepared_step(model) is None:
             prepare(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -80,6 +80,9 @@ class BroadcastInitialState(keras.callbacks.Callback):
 def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
     """Overwrites a built model's and its optimizer's variables with those of rank `root`.
 
+    Gradients that each rank has accumulated for itself stay its own. Where the root stands after
+    another pass than a rank, this one has no part in what the root has accumulated.
+
     Raises:
         RuntimeError: on every rank, if the ranks' models have not the same variables.
     """
@@ -88,9 +91,11 @@ def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
     variables = [*model.variables, *model.optimizer.variables]
     names = [v.path for v in variables]
     distribution = distribution_of(model.optimizer)
-    if distribution is not None:
-        variables += distribution.state
-        names += [v.name for v in distribution.state]
+    accumulation = None if distribution is None else distribution.accumulation
+    if accumulation is not None:
+        variables.append(accumulation.passes)
+        names.append(accumulation.passes.name)
+        passes_here = int(accumulation.passes.numpy())
     # Metrics are made when they are first used, which some ranks may have done alone, e.g. to
     # evaluate. Where they differ they are left: fit() resets them at the start of an epoch.
     metrics = [v for metric in model.metrics for v in metric.variables]
@@ -102,6 +107,8 @@ def broadcast_state(model: keras.Model, *, root: int = 0) -> None:
     arrays = [_value(v).numpy() for v in variables]
     for variable, array in zip(variables, broadcast_arrays(arrays, root=root), strict=True):
         variable.assign(array)
+    if accumulation is not None and int(accumulation.passes.numpy()) != passes_here:
+        accumulation.forget()
 
 
 def _draw_own_numbers(model: keras.Model, distance: int) -> None:

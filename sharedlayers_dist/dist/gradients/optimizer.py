@@ -15,7 +15,7 @@ from tensorflow.python.ops import control_flow_util
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.gradients.accumulation import LocalAccumulation
 from sharedlayers_dist.dist.gradients.keras_hooks import trainable_variables_of
-from sharedlayers_dist.dist.gradients.reduction import GradientReduction
+from sharedlayers_dist.dist.gradients.reduction import GradientReduction, NoReduction
 from sharedlayers_dist.dist.gradients.reduction_options import (
     Adasum,
     Average,
@@ -48,7 +48,7 @@ def DistributedOptimizer(
     It stays the optimizer that it was, with its variables and settings, and is saved as such: a
     model saved with it opens in plain Keras, without Horovod and without this package. Clipping,
     weight decay, moving averages and Keras's own gradient accumulation act on the reduced
-    gradients. With one rank it is returned untouched.
+    gradients. With one rank it is returned untouched, unless gradients are to be accumulated.
 
     Args:
         optimizer: Any Keras 3 optimizer, built or not, also a `LossScaleOptimizer`.
@@ -56,7 +56,8 @@ def DistributedOptimizer(
             many each rank has, and the mean over ranks otherwise; `Sum`; or `Adasum`.
         compression: `horovod.tensorflow.Compression.none` or `.fp16`.
         backward_passes_per_step: Gradients to accumulate on each rank before one reduction and one
-            update. `optimizer.iterations` counts updates.
+            update, weighted by their samples as those of ranks are. `optimizer.iterations` counts
+            updates. Passes are counted on through the ends of epochs, as Keras and Horovod do.
         average_aggregated_gradients: Whether the accumulated gradient is the mean over the passes
             instead of their sum.
         gradient_predivide_factor: Splits the division of an average: by this before the sum, by
@@ -85,10 +86,11 @@ def DistributedOptimizer(
         groups=groups,
         process_set=process_set,
     )
-    if runtime.size() == 1:
+    if runtime.size() == 1 and backward_passes_per_step == 1:
         return optimizer
     _refuse_a_second_time(optimizer)
-    _check_adasum(options)
+    if runtime.size() > 1:
+        _check_adasum(options)
     is_mean = average_aggregated_gradients or op == Adasum
     _distribute(optimizer, options, backward_passes_per_step, is_mean=is_mean)
     return optimizer
@@ -96,8 +98,12 @@ def DistributedOptimizer(
 
 def _distribute(optimizer: Any, options: ReductionOptions, passes: int, *, is_mean: bool) -> None:
     """Gives an optimizer the class that reduces, and what it reduces with."""
-    reduction = GradientReduction(options, name=f"sharedlayers_dist.{next(_numbers)}")
+    reduction: GradientReduction | NoReduction = NoReduction()
+    if runtime.size() > 1:
+        reduction = GradientReduction(options, name=f"sharedlayers_dist.{next(_numbers)}")
     accumulation = LocalAccumulation(passes, mean=is_mean) if passes > 1 else None
+    if accumulation is not None and optimizer.built:
+        accumulation.build(trainable_variables_of(optimizer))
     distribution = Distribution(reduction, accumulation, is_average=options.op == Average)
     _reduce_before_loss_scaling()
     cls: Any = type(optimizer)
@@ -110,7 +116,7 @@ class Distribution:
 
     def __init__(
         self,
-        reduction: GradientReduction,
+        reduction: GradientReduction | NoReduction,
         accumulation: LocalAccumulation | None,
         *,
         is_average: bool,
@@ -118,18 +124,13 @@ class Distribution:
         self.is_average = is_average
         self.is_reduced = False
         """Whether the gradients being applied, as the graph is traced, are reduced already."""
+        self.accumulation = accumulation
         self._reduction = reduction
-        self._accumulation = accumulation
 
     @property
     def ranks(self) -> list[int]:
         """The ranks whose gradients are reduced with this one's."""
         return self._reduction.ranks
-
-    @property
-    def state(self) -> list[tf.Variable]:
-        """Variables of this rank that are not the optimizer's: accumulated gradients."""
-        return self._accumulation.variables if self._accumulation else []
 
     def apply(
         self,
@@ -139,13 +140,14 @@ class Distribution:
         apply_reduced: _Apply,
     ) -> None:
         """Reduces this rank's gradients, and applies the result if this pass ends a step."""
-        _refuse_xla()
+        if runtime.size() > 1:
+            _refuse_xla()
         # Sums are not weighted by samples.
         num_samples = current_num_samples() if self.is_average else None
         if num_samples is None and self.is_average:
             warnings.warn(
-                "The gradients of all ranks get the same weight, which is not the mean over all "
-                "samples where ranks have batches of unequal size. Add `BroadcastInitialState()` "
+                "The gradients of all ranks and passes get the same weight, which is not the mean "
+                "over all samples where batches are of unequal size. Add `BroadcastInitialState()` "
                 "to the callbacks, or call `prepare(model)`; in a training loop of your own, "
                 "apply gradients within `local_batch(num_samples)`.",
                 stacklevel=2,
@@ -164,10 +166,10 @@ class Distribution:
             finally:
                 self.is_reduced = False
 
-        if self._accumulation is None:
+        if self.accumulation is None:
             reduce_and_apply(gradients, num_samples)
         else:
-            self._accumulation.add(gradients, variables, num_samples, reduce_and_apply)
+            self.accumulation.add(gradients, variables, num_samples, reduce_and_apply)
 
 
 def distribution_of(optimizer: Any) -> Distribution | None:
@@ -183,6 +185,11 @@ class _Distributed:
     """Mixed in before an optimizer's own class."""
 
     _distribution: Distribution
+
+    def build(self, variables: Sequence[Any]) -> None:
+        super().build(variables)  # type: ignore[misc]
+        if self._distribution.accumulation is not None:
+            self._distribution.accumulation.build(variables)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         distribution = self._distribution

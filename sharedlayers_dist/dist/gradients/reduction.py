@@ -19,6 +19,19 @@ from sharedlayers_dist.dist.gradients.reduction_options import (
 from sharedlayers_dist.dist.gradients.step_flags import StepFlags
 
 
+class NoReduction:
+    """Stands in for `GradientReduction` where there is one rank."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """This one."""
+        return [0]
+
+    def reduce(self, gradients: Sequence[Any], *_: Any) -> list[Any]:
+        """Returns the gradients."""
+        return list(gradients)
+
+
 class GradientReduction:
     """Combines gradients over the ranks of a process set.
 

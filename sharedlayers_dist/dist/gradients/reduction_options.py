@@ -49,10 +49,10 @@ def split_into_groups(groups: Any, variables: Sequence[Any]) -> list[list[int]]:
         count = min(groups, len(variables)) or 1
         bounds = [round(k * len(variables) / count) for k in range(count + 1)]
         return [everything[a:b] for a, b in itertools.pairwise(bounds) if b > a]
-    group_of_variable = {_key(v): k for k, group in enumerate(groups) for v in group}
+    group_of_variable = {variable_key(v): k for k, group in enumerate(groups) for v in group}
     split: list[list[int]] = [[] for _ in groups]
     for position, variable in enumerate(variables):
-        number = group_of_variable.get(_key(variable))
+        number = group_of_variable.get(variable_key(variable))
         if number is None:
             split.append([position])
         else:
@@ -60,7 +60,7 @@ def split_into_groups(groups: Any, variables: Sequence[Any]) -> list[list[int]]:
     return [group for group in split if group]
 
 
-def _key(variable: Any) -> int:
+def variable_key(variable: Any) -> int:
     """Identifies a variable, whether given as Keras's or as TensorFlow's."""
     return id(getattr(variable, "value", variable) if hasattr(variable, "path") else variable)
 

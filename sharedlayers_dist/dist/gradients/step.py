@@ -31,8 +31,9 @@ def prepare(
     """Makes `model.fit` exact over ranks with unequal batches, and lets XLA compile it.
 
     `BroadcastInitialState` calls this by itself. It may be called again, to give one of the
-    options; the other stays as it is. With one rank it does nothing, unless `num_samples` is given:
-    the loss logged is then the mean over these, as it is with several.
+    options; the other stays as it is. With one rank it does nothing, unless `num_samples` is given,
+    so that the loss logged is the mean over these, as it is with several; or the optimizer
+    accumulates gradients, which it weighs by their samples.
 
     Where the model is compiled with `jit_compile=True`, or Keras chose so on a GPU, the forward
     and backward pass are compiled, and the reduction and the update run outside of what XLA sees,
@@ -53,9 +54,10 @@ def prepare(
         UserError: if the model's optimizer is not distributed.
     """
     is_alone = runtime.size() == 1
-    if is_alone and num_samples is None:
+    is_distributed = distribution_of(getattr(model, "optimizer", None)) is not None
+    if is_alone and num_samples is None and not is_distributed:
         return model
-    if not is_alone and distribution_of(getattr(model, "optimizer", None)) is None:
+    if not is_alone and not is_distributed:
         raise UserError(
             "`model` must be compiled with a DistributedOptimizer. Received: optimizer="
             f"{getattr(model, 'optimizer', None)!r}. Use model.compile(optimizer="
@@ -136,7 +138,7 @@ class PreparedStep:
         with (
             _after(data),
             local_batch(samples),
-            self.flags.travelling() if self.flags else nullcontext(),
+            nullcontext() if self.flags is None else self.flags.travelling(),
             self._counted_in_metrics(samples),
             self._without_masks(),
         ):

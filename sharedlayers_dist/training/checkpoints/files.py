@@ -57,12 +57,12 @@ class Checkpoint:
     step: int
     """Steps of the optimizer since the start of the run."""
     tensors: Mapping[str, np.ndarray]
-    """Arrays by name: `model.*`, `optimizer.*`, `metrics.*`."""
+    """Arrays by name: `model.*`, `optimizer.*`, `metrics.*`, `accumulated.*`."""
     state: dict[str, Any]
     """What JSON can hold: position, callbacks, names of the tensors, the run's configuration."""
 
     def part(self, name: str) -> list[np.ndarray]:
-        """The arrays of one part (`model`, `optimizer`, `metrics`) in their order."""
+        """The arrays of one part (`model`, `optimizer`, ...) in their order."""
         return [self.tensors[key] for key in sorted(self.tensors) if key.startswith(f"{name}.")]
 
 

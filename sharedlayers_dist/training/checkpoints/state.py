@@ -40,7 +40,7 @@ class HostMemory:
 
 def capture(
     model: keras.Model,
-    metric_states: Iterable[np.ndarray],
+    sums: Mapping[str, Iterable[np.ndarray]],
     position: Position,
     rest: Mapping[str, Any],
     memory: HostMemory,
@@ -49,7 +49,8 @@ def capture(
 
     Args:
         model: The compiled model that is trained.
-        metric_states: The states of the model's metrics, added over all ranks.
+        sums: What was added up over all ranks, by part: the states of the model's metrics
+            (`metrics`), and gradients that wait for an update (`accumulated`).
         position: Where the run stands.
         rest: What else the checkpoint holds; JSON.
         memory: Holds the copies. The checkpoint is good until the next one is captured in it.
@@ -63,7 +64,7 @@ def capture(
         for part, variables in parts.items()
     }
     require_finite_weights(parts["model"], arrays["model"], position.step)
-    arrays["metrics"] = [np.asarray(state) for state in metric_states]
+    arrays |= {part: [np.asarray(one) for one in group] for part, group in sums.items()}
     tensors = {
         f"{part}.{number:05d}": array
         for part, group in arrays.items()

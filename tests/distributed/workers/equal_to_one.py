@@ -1,7 +1,8 @@
 """Trains small models on this rank's share of fixed batches; rank zero writes what came out.
 
 Command line: output folder, then how gradients are combined, one or more of: `exact`, `none`,
-`mean_of_means`. The last two break it on purpose, so that the tests see that they would notice.
+`mean_of_means`, each of them also `accumulated-`. `none` and `mean_of_means` break it on purpose,
+so that the tests see that they would notice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from sharedlayers_dist import dist
 
 BATCH, SAMPLES, FEATURES = 12, 41, 5  # A last batch of 5, of which ranks get unequal shares.
+PASSES = 5  # Of 3 epochs of 4 batches each: two updates, and two batches are left over.
 
 
 def batches(rank: int, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -61,7 +63,11 @@ def train(how: str) -> dict[str, np.ndarray]:
     """Returns weights, slots and logs after three epochs."""
     world = dist.world()
     model = make_model(world.rank)
-    optimizer = dist.DistributedOptimizer(keras.optimizers.Adam(0.05))
+    is_accumulated, how = how.startswith("accumulated-"), how.removeprefix("accumulated-")
+    passes = {"backward_passes_per_step": PASSES, "average_aggregated_gradients": True}
+    optimizer = dist.DistributedOptimizer(
+        keras.optimizers.Adam(0.05), **(passes if is_accumulated else {})
+    )
     model.compile(
         optimizer,
         "binary_crossentropy",
@@ -82,6 +88,8 @@ def train(how: str) -> dict[str, np.ndarray]:
     ).history
     state = {f"weight{i}": w for i, w in enumerate(model.get_weights())}
     state |= {f"slot{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    left_over = dist.accumulated_gradients(optimizer)
+    state |= {f"accumulated{i}": array for i, array in enumerate(left_over)}
     return state | {f"log_{name}": np.asarray(values) for name, values in history.items()}
 
 

@@ -34,6 +34,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     """Of DistributedOptimizer, where it does not depend on Horovod being imported."""
     passes: int = 1
+    is_joined: bool = True
+    """Whether one process takes what belongs to a step as one batch, and so is what to equal."""
     is_sum: bool = False
     """Whether the loss sums over its batch instead of taking the mean."""
     breaks: str = ""
@@ -100,6 +102,8 @@ def make_cases() -> dict[str, Case]:
         cases[f"{name}: none"] = replace(case, breaks="none")
         if not case.is_sum:  # A sum is not weighted by counts.
             cases[f"{name}: mean_of_means"] = replace(case, breaks="mean_of_means")
+        if case.passes > 1:
+            cases[f"{name}: one by one"] = replace(case, is_joined=False)
     return cases
 
 
@@ -122,7 +126,8 @@ def run(case: Case, world: Any) -> list[np.ndarray]:
     """Returns the variables and the optimizer's after training on all batches."""
     variables = make_variables(case.is_sparse)
     optimizer = case.optimizer()
-    options = dict(case.options, backward_passes_per_step=case.passes)
+    is_joined = world.size == 1 and case.passes > 1 and case.is_joined
+    options = dict(case.options, backward_passes_per_step=1 if is_joined else case.passes)
     if options.get("groups") == "first and last":
         options["groups"] = [variables[:1], variables[1:]]
     if options.pop("compression", None) and world.size > 1:
@@ -134,7 +139,7 @@ def run(case: Case, world: Any) -> list[np.ndarray]:
     if world.size > 1 and case.breaks == "none":
         optimizer._distribution.is_reduced = True
     # Keras treats a repeated index in its own way, so one process must make it dense, too.
-    is_made_dense = world.size == 1 and (case.passes > 1 or "sparse_as_dense" in options)
+    is_made_dense = is_joined or (world.size == 1 and "sparse_as_dense" in options)
     scale = 1.0
     batches = make_batches(case.is_sparse)
     if world.size > 1:
@@ -142,7 +147,7 @@ def run(case: Case, world: Any) -> list[np.ndarray]:
             tuple(np.array_split(part, world.size)[world.rank] for part in batch)
             for batch in batches
         ]
-    elif case.passes > 1:
+    elif is_joined:
         groups = zip(*[iter(batches)] * case.passes, strict=True)
         batches = [
             (np.concatenate([x for x, _ in group]), np.concatenate([y for _, y in group]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist import dist
+from sharedlayers_dist.storage.folder import LocalFolder
+from sharedlayers_dist.training.checkpoints.callback import SaveCheckpoints
+from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
+from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
+from sharedlayers_dist.training.position import Position, PositionTracker
+from sharedlayers_dist.training.preemption import StopRequest
 from sharedlayers_dist.world import World
 from tests.distributed.workers.small import ONE, SIZES, Rows, assert_close, fit, make_model, raises
+from tests.unit.training.checkpoints.samples import make_checkpoint
 
 
 class Tell(keras.callbacks.Callback):
@@ -219,3 +227,39 @@ def case_flags_travel_in_a_loop_of_ones_own(world: World) -> None:
 def case_flags_of_another_number_are_refused(world: World) -> None:
     raises(ValueError, "count=0", lambda: dist.StepFlags(0))
     raises(ValueError, "2 numbers, count=3", lambda: dist.StepFlags(3).set([1, 2]))
+
+
+def case_an_error_of_writing_is_kept_until_all_ranks_know_it(world: World) -> None:
+    """Of five passes the fourth saves; the fifth, which tells nothing, begins when that failed."""
+
+    class Waiting(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            assert manager is None or manager.wait(30)
+
+    def fail() -> None:
+        raise OSError("no space left")
+
+    with tempfile.TemporaryDirectory() as folder:
+        manager = None
+        if world.is_rank_zero:
+            policy = RetentionPolicy(newest=1)
+            manager = CheckpointManager(LocalFolder(folder), policy, before=fail, start=0)
+        track = PositionTracker(Position(), steps_per_epoch=len(SIZES), epochs=1)
+        save = SaveCheckpoints(
+            track,
+            capture=lambda position: make_checkpoint(position.step),
+            manager=manager,
+            collectives=dist.HorovodCollectives(),
+            stop=StopRequest(),
+            every=4,
+            minutes=0,
+        )
+        model = make_model()
+        optimizer = keras.optimizers.SGD(0.1)
+        model.compile(dist.DistributedOptimizer(optimizer, backward_passes_per_step=3), "mse")
+        raises(
+            dist.CollectiveRuntimeError,
+            "Rank 0: .*no space left at step 4",
+            lambda: model.fit(Rows(world), verbose=0, callbacks=[track, Waiting(), save]),
+        )
+        assert track.position.step == len(SIZES)

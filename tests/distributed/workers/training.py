@@ -1,9 +1,11 @@
-"""One rank of a training run: `python -m tests.distributed.workers.training OPTIONS [BROKEN]`.
+"""One rank of a training run: `python -m tests.distributed.workers.training OPTIONS [CHANGE]`.
 
-OPTIONS are those of TrainConfig, as JSON. BROKEN is `averaging`, to take it out: what the tests
-compare must then differ; or a rank, which is then late for each step.
+OPTIONS are those of TrainConfig, as JSON. CHANGE is `averaging`, to take it out: what the tests
+compare must then differ; `accumulating`, to make an update of three steps; or a rank, which is then
+late for each step.
 """
 
+import functools
 import json
 import os
 import sys
@@ -21,9 +23,9 @@ class Late(keras.callbacks.Callback):
 
 
 def main() -> None:
-    options, *broken = sys.argv[1:]
+    options, *change = sys.argv[1:]
     callbacks: list[keras.callbacks.Callback] = [Patient()]
-    if broken == ["averaging"]:
+    if change == ["averaging"]:
         distribute = dist.DistributedOptimizer
 
         def distribute_in_name_only(optimizer):
@@ -34,7 +36,13 @@ def main() -> None:
         dist.DistributedOptimizer = distribute_in_name_only  # type: ignore[assignment]
         # It would stop the training for that.
         dist.ReplicaGuard = keras.callbacks.Callback  # type: ignore[misc]
-    elif broken == [os.environ.get("HOROVOD_RANK")]:
+    elif change == ["accumulating"]:
+        dist.DistributedOptimizer = functools.partial(
+            dist.DistributedOptimizer,
+            backward_passes_per_step=3,
+            average_aggregated_gradients=True,
+        )
+    elif change == [os.environ.get("HOROVOD_RANK")]:
         callbacks.append(Late())
     result = train(TrainConfig(**json.loads(options)), callbacks)
     print(f"rank {dist.rank()} finished {result.steps} steps")

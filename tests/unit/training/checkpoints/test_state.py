@@ -23,7 +23,7 @@ def make_model(units=3, dtype="float32"):
 
 
 def take(model, memory, step=1):
-    return capture(model, [], Position(step=step), {"extra": 1}, memory)
+    return capture(model, {}, Position(step=step), {"extra": 1}, memory)
 
 
 def values(model):
