@@ -64,9 +64,10 @@ def train(how: str) -> dict[str, np.ndarray]:
     world = dist.world()
     model = make_model(world.rank)
     is_accumulated, how = how.startswith("accumulated-"), how.removeprefix("accumulated-")
-    passes = {"backward_passes_per_step": PASSES, "average_aggregated_gradients": True}
     optimizer = dist.DistributedOptimizer(
-        keras.optimizers.Adam(0.05), **(passes if is_accumulated else {})
+        keras.optimizers.Adam(0.05),
+        backward_passes_per_step=PASSES if is_accumulated else 1,
+        average_aggregated_gradients=is_accumulated,
     )
     model.compile(
         optimizer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -129,7 +130,8 @@ def case_flags_travel_with_sparse_gradients(world: World) -> None:
 
 def case_passes_that_reduce_nothing_tell_nothing(world: World) -> None:
     wrap = functools.partial(dist.DistributedOptimizer, backward_passes_per_step=3)
-    for options in ({"jit_compile": True}, {"run_eagerly": True}):
+    ways: list[dict[str, Any]] = [{"jit_compile": True}, {"run_eagerly": True}]
+    for options in ways:
         _, told = train(world, wrap, **options)
         assert_told(world, told, passes=3)
 
@@ -243,7 +245,7 @@ def case_an_error_of_writing_is_kept_until_all_ranks_know_it(world: World) -> No
         manager = None
         if world.is_rank_zero:
             policy = RetentionPolicy(newest=1)
-            manager = CheckpointManager(LocalFolder(folder), policy, before=fail, start=0)
+            manager = CheckpointManager(LocalFolder(Path(folder)), policy, before=fail, start=0)
         track = PositionTracker(Position(), steps_per_epoch=len(SIZES), epochs=1)
         save = SaveCheckpoints(
             track,

@@ -155,12 +155,11 @@ def test_resuming_from_nothing_forgets():
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_a_scaled_loss_is_looked_at_when_it_is_applied(where):
     """An infinity in one pass skips the update that the pass belongs to, and no other."""
-    scale, passes = keras.optimizers.LossScaleOptimizer, {"backward_passes_per_step": 2}
-    plain = keras.optimizers.SGD(0.1)
+    scale, plain = keras.optimizers.LossScaleOptimizer, keras.optimizers.SGD(0.1)
     if where == "inside":
-        optimizer = dist.DistributedOptimizer(scale(plain), **passes)
+        optimizer = dist.DistributedOptimizer(scale(plain), backward_passes_per_step=2)
     else:
-        optimizer = scale(dist.DistributedOptimizer(plain, **passes))
+        optimizer = scale(dist.DistributedOptimizer(plain, backward_passes_per_step=2))
     variable = keras.Variable([1.0])
     optimizer.build([variable])
     for gradient in (1.0, np.inf, 1.0, 1.0):
