@@ -29,15 +29,11 @@ def import_horovod() -> ModuleType:
     import tensorflow as tf
 
     launch = Launch.detect()
-    started = (
-        "Several ranks need Horovod"
-        if launch.is_alone
-        else f"{launch.size or 'Several'} ranks were started"
-    )
-    built_for = _built_for(_find_horovod(started))
+    need = "" if launch.is_alone else f"{launch.size or 'Several'} ranks were started, but "
+    built_for = _built_for(_find_horovod(need))
     if built_for not in ("", tf.__version__):
         raise SetupError(
-            f"{started}, but Horovod was built for TensorFlow {built_for}. Received: "
+            f"{need}Horovod was built for TensorFlow {built_for}. Received: "
             f"tensorflow.__version__={tf.__version__}. {_REBUILD}"
         )
     try:
@@ -46,12 +42,12 @@ def import_horovod() -> ModuleType:
             import horovod.tensorflow as module
     except Exception as e:  # Whatever the loader of a shared library raises.
         raise SetupError(
-            f"{started}, but Horovod's part for TensorFlow cannot be loaded: "
+            f"{need}Horovod's part for TensorFlow cannot be loaded: "
             f"{one_line(e).rstrip('.')}. {_REBUILD}"
         ) from e
     if not (module.gloo_built() or module.mpi_built()):
         raise SetupError(
-            f"{started}, but Horovod was built with neither Gloo nor MPI, which its ranks need to "
+            f"{need}Horovod was built with neither Gloo nor MPI, which its ranks need to "
             f"find each other. {_REBUILD}"
         )
     return module
@@ -62,7 +58,7 @@ def explaining_import(need: str) -> Iterator[None]:
     """Says what is missing where parts of Horovod cannot be imported within the block.
 
     Args:
-        need: What they are needed for, as the beginning of a sentence.
+        need: What they are needed for, as the beginning of a sentence about Horovod.
 
     Raises:
         SetupError: if Horovod is not installed, or lacks these parts.
@@ -72,7 +68,7 @@ def explaining_import(need: str) -> Iterator[None]:
     except ImportError as error:
         _find_horovod(need)
         raise SetupError(
-            f"{need}, but Horovod cannot be loaded: {one_line(error)}. {_REBUILD}"
+            f"{need}Horovod cannot be loaded: {one_line(error)}. {_REBUILD}"
         ) from error
 
 
@@ -82,7 +78,7 @@ def _find_horovod(need: str) -> Path:
         distribution = importlib.metadata.distribution("horovod")
     except importlib.metadata.PackageNotFoundError:
         raise SetupError(
-            f"{need}, but Horovod is not installed in this environment. {_REBUILD}"
+            f"{need}Horovod is not installed in this environment. {_REBUILD}"
         ) from None
     return Path(str(distribution.locate_file("horovod")))
 

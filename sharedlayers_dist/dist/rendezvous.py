@@ -12,7 +12,7 @@ from types import TracebackType
 
 from sharedlayers_dist.dist.horovod_library import explaining_import
 
-with explaining_import("Ranks are to be started"):
+with explaining_import("Ranks are to be started, but "):
     from horovod.runner.common.util.hosts import SlotInfo
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
