@@ -48,6 +48,10 @@ setup(
             "wheel",
         ],
         "ray": ["ray[default,train,tune]>=2.60,<2.61"],
+        # For the callbacks in docs/examples/; the lowest that were tried.
+        "mlflow": ["mlflow>=3.17"],
+        "wandb": ["wandb>=0.31"],
+        "trackio": ["trackio>=0.43"],
         "dev": [
             "hypothesis>=6.170",
             "kubernetes-validate>=1.37",

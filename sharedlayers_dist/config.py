@@ -44,7 +44,7 @@ class TrainGroup(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainGroup):
-    """Where a run goes, how long it is, and what starts it."""
+    """Where a run goes, how long it is, what starts it, and what is called meanwhile."""
 
     decides_training: ClassVar[bool] = False
 
@@ -56,6 +56,9 @@ class RunConfig(TrainGroup):
     """Go on from the newest checkpoint in the run folder."""
     initialize_from: str = ""
     """Run folder whose newest weights a new run starts from; nothing else is taken from it."""
+    callbacks: str = ""
+    """A function of one's own that makes further Keras callbacks on every rank, and is called with
+    the run's TrainConfig: path/to/file.py:function or package.module:function."""
     launcher: Literal["auto", "local", "ray"] = "auto"
     """`auto` is Horovod when horovodrun started this process, else one process; `ray` starts
     num_workers ranks on a Ray cluster."""

@@ -18,7 +18,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.result import Result
 
-from sharedlayers_dist.config import ModelConfig, TrainConfig
+from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.backend import HorovodConfig
 from sharedlayers_dist.ray.cluster import is_ray_job, join_cluster
@@ -35,12 +35,11 @@ from sharedlayers_dist.ray.same_sources import (
     read_sources,
     require_same_sources,
 )
-from sharedlayers_dist.ray.sent_model import SentModel
+from sharedlayers_dist.ray.sent_code import SentCode
 from sharedlayers_dist.ray.watch import Watch, say
 from sharedlayers_dist.ray.worker import MakeCallbacks, train_on_worker
 from sharedlayers_dist.storage.uri import absolute, is_uri
 from sharedlayers_dist.training import RunFolder, TrainResult
-from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.preemption import listen_for_stop
 from sharedlayers_dist.training.run_folder import RAY_SNAPSHOT
 from sharedlayers_dist.world import Launch
@@ -116,14 +115,14 @@ def train_for_result(
             "`output` must be an absolute path or a URI in a Ray job, whose own folder is removed "
             f"after it. Received: output={config.output!r}."
         )
-    code = ModelSource(build=build).read(config.group(ModelConfig))
+    code = SentCode.read(config, build)
     config = with_absolute_paths(config)
     folder = RunFolder(config.output)
     folder.require_usable(config)
     folder.files.remove(RAY_SNAPSHOT)  # Of an earlier driver; checkpoints have come and gone since.
     with join_cluster(config.address):
         return _Driver(config, folder, horovod or HorovodConfig()).run(
-            SentModel.pack(build, code), make_callbacks, ray_callbacks
+            code, make_callbacks, ray_callbacks
         )
 
 
@@ -159,7 +158,7 @@ class _Driver:
 
     def run(
         self,
-        model: SentModel,
+        code: SentCode,
         make_callbacks: MakeCallbacks,
         ray_callbacks: Sequence[UserCallback],
     ) -> Result:
@@ -180,7 +179,7 @@ class _Driver:
             node = ray.util.get_node_ip_address()  # It may have joined since the driver looked.
             if difference := describe_difference(sources, read_sources(), node):
                 return refuse(control, difference)
-            return train_on_worker(config, model, callbacks, actors, control)
+            return train_on_worker(config, code, callbacks, actors, control)
 
         trainer = DataParallelTrainer(
             train_as_one_rank,

@@ -21,7 +21,7 @@ from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, attend
 from sharedlayers_dist.ray.meeting import meet, refusing
-from sharedlayers_dist.ray.sent_model import SentModel
+from sharedlayers_dist.ray.sent_code import SentCode
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
 from sharedlayers_dist.training.readers import OpenReader
@@ -39,7 +39,7 @@ MakeCallbacks = Callable[[], "Sequence[keras.callbacks.Callback]"]
 
 def train_on_worker(
     config: TrainConfig,
-    model: SentModel,
+    code: SentCode,
     make_callbacks: bytes,
     shard_actors: Sequence[Any],
     control: Any,
@@ -48,7 +48,7 @@ def train_on_worker(
 
     Args:
         config: The run's options.
-        model: What the driver sends of a model of one's own.
+        code: What the driver sends of a user's own functions.
         make_callbacks: A pickled `MakeCallbacks`.
         shard_actors: The actors that read; none if the workers do.
         control: The run's control actor.
@@ -66,14 +66,14 @@ def train_on_worker(
     try:
         with refusing(control):
             import_tensorflow_quietly()
-        return _train(config, model, make_callbacks, shard_actors, control, stop)
+        return _train(config, code, make_callbacks, shard_actors, control, stop)
     except UserError as error:
         return UserError(str(error))
 
 
 def _train(
     config: TrainConfig,
-    model: SentModel,
+    code: SentCode,
     make_callbacks: bytes,
     shard_actors: Sequence[Any],
     control: Any,
@@ -89,12 +89,13 @@ def _train(
     report = Report(RunFolder(config.output), node)
     try:
         with refusing(control):
-            callbacks, source = cloudpickle.loads(make_callbacks)(), model.unpack()
+            callbacks, source = cloudpickle.loads(make_callbacks)(), code.unpack_model()
         meet(control)
         return fit(
             replace(config, resume=config.resume or num_restarts() > 0),
             [*callbacks, report],
             source=source,
+            callbacks_code=code.callbacks,
             open_reader=_choose_reading(shard_actors),
             listen=lambda: nullcontext(stop),
             stream=DriverStream(control),

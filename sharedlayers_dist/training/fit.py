@@ -32,6 +32,7 @@ from sharedlayers_dist.training.model import (
 )
 from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.optimization import ScheduleLearningRate
+from sharedlayers_dist.training.own_callbacks import load_on_all_ranks, make_callbacks
 from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
@@ -51,6 +52,7 @@ from sharedlayers_dist.training.start import (
     restore_on_rank_zero,
 )
 from sharedlayers_dist.training.stored_config import storable
+from sharedlayers_dist.user_code import UserCode
 from sharedlayers_dist.world import World
 
 
@@ -59,6 +61,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
     *,
     source: ModelSource | None = None,
+    callbacks_code: UserCode | None = None,
     open_reader: OpenReader = PairReading.open,
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
     stream: TextIO | TextIOBase | None = None,
@@ -70,6 +73,7 @@ def fit(
         config: The run's options.
         callbacks: Further Keras callbacks.
         source: Where the model comes from; by default what the options name.
+        callbacks_code: The code of the function that makes callbacks, where it was read elsewhere.
         open_reader: Where pairs are read.
         listen: How this rank learns that the run is to stop.
         stream: Where progress is shown; standard error by default.
@@ -81,6 +85,7 @@ def fit(
 
     with dist.shared_failure(), folder.unlocking(), listen() as stop:
         require_same_options(config)
+        make_own = load_on_all_ranks(config, callbacks_code)
         code, built = build_on_all_ranks(config, source)
         if code is not None and source.build is not None:
             config = replace(config, model=code.entry)
@@ -103,6 +108,7 @@ def fit(
             open_reader=open_reader,
         )
         run = _Run(known, setup, folder, world, model, readers)
+        callbacks = [*make_callbacks(make_own, config), *callbacks]
         return _train(run, callbacks, metric_states, stop, stream)
 
 

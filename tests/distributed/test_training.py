@@ -17,6 +17,7 @@ from sharedlayers_dist.storage.folder import LocalFolder
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints
 from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
+from tests.own_callbacks import read_notes, write_callbacks
 from tests.runs import MACHINE_FIGURES, assert_same_tensors, make_options, read_lines
 
 WORKER = "tests.distributed.workers.training"
@@ -164,6 +165,14 @@ def test_ranks_exchange_nothing_between_steps_but_the_gradients(tmp_path):
     assert of_epochs[:5] == of_epochs[-5:] == ["step"] * 5
     assert of_epochs.count("step") == 2 * 5
     assert len(of_epochs) > 2 * 5  # The ends of epochs, which are seen: they do exchange more.
+
+
+def test_callbacks_of_a_users_own_are_made_on_every_rank(tmp_path):
+    pairs = write_text_pairs(tmp_path / "pairs", 24)
+    options = make_options(pairs, tmp_path / "run", callbacks=write_callbacks(tmp_path))
+    run_ranks(WORKER, 2, json.dumps(options))
+    for rank in range(2):
+        assert read_notes(tmp_path, rank) == ["begin", "epoch 1", "epoch 2", "end"]
 
 
 @pytest.mark.parametrize("late", [0, 1])

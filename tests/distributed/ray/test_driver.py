@@ -29,6 +29,7 @@ from tests.distributed.launcher import run_ranks
 from tests.distributed.pairs import write_text_pairs
 from tests.distributed.ray.undisturbed import make_options
 from tests.object_store import make_bucket, make_uri
+from tests.own_callbacks import read_notes, write_callbacks
 from tests.own_encoder import write_encoder
 from tests.runs import assert_same_tensors, read_lines
 
@@ -229,7 +230,9 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
 
 
 def test_the_config_of_a_run_elsewhere_is_run_again_on_ray(folder, ray_cluster):
+    write_callbacks(folder)
     own = ["--output", "again", "--launcher=ray", "--num-workers=2"]
+    own += ["--callbacks", "own_callbacks.py:make"]
     ended = subprocess.run(
         [COMMAND, "train", "--config", "one/config.json", *own],
         cwd=folder,  # From there the paths count, as on the command line.
@@ -240,6 +243,8 @@ def test_the_config_of_a_run_elsewhere_is_run_again_on_ray(folder, ray_cluster):
     )
     assert ended.returncode == 0, ended.stderr
     assert_same_tensors(folder / "again", folder / "one")
+    for rank in range(2):  # The workers run in another folder, and do not have the file there.
+        assert read_notes(folder, rank) == ["begin", "epoch 1", "epoch 2", "end"]
 
 
 @contextmanager
