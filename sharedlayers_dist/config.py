@@ -159,6 +159,8 @@ class OptimizationConfig(TrainGroup):
     """Largest norm of all gradients together, over all ranks; 0 for any."""
     weight_decay: Annotated[float, at_least(0)] = 0.0
     """Decay of the weights in each step, as Keras's optimizers have it; 0 for none."""
+    gradient_accumulation: Annotated[int, at_least(1)] = 1
+    """Steps whose gradients make one update together, as their mean over all pairs."""
     monitor: str = ""
     """Metric that says which model is best; by default val_loss, or loss without validation."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"

@@ -29,7 +29,13 @@ BuildModel = Callable[..., Any]
 """Returns an encoder or a pair model; takes the model options as keywords."""
 HEAD_OF_OWN_ENCODER = "scaled_cosine"
 _MEANS = ("sum_over_batch_size", "mean")
-_NOT_OF_COMPILING = ("monitor", "monitor_mode", "early_stopping", "plateau")
+_NOT_OF_COMPILING = (
+    "gradient_accumulation",
+    "monitor",
+    "monitor_mode",
+    "early_stopping",
+    "plateau",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +192,17 @@ def compile_for_training(built: PairModel, config: TrainConfig) -> TrainedModel:
         metrics, weighted_metrics = keras_hooks.compiled_metrics(built.compiled)
     _require_mean(loss)
     if distribution_of(optimizer) is None:
-        optimizer = dist.DistributedOptimizer(optimizer)
+        optimizer = dist.DistributedOptimizer(
+            optimizer,
+            backward_passes_per_step=options.gradient_accumulation,
+            average_aggregated_gradients=True,
+        )
+    elif options.gradient_accumulation > 1:
+        raise UserError(
+            "What distributes an optimizer says how many steps make an update. Received: "
+            f"gradient_accumulation={options.gradient_accumulation}, for an optimizer that the "
+            "model's function has distributed. Leave one of them out."
+        )
     compact = models.compact_view(built.plain)
     compact.compile(
         optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics

@@ -1,11 +1,9 @@
 """One rank of a training run: `python -m tests.distributed.workers.training OPTIONS [CHANGE]`.
 
 OPTIONS are those of TrainConfig, as JSON. CHANGE is `averaging`, to take it out: what the tests
-compare must then differ; `accumulating`, to make an update of three steps; or a rank, which is then
-late for each step.
+compare must then differ; or a rank, which is then late for each step.
 """
 
-import functools
 import json
 import os
 import sys
@@ -28,20 +26,14 @@ def main() -> None:
     if change == ["averaging"]:
         distribute = dist.DistributedOptimizer
 
-        def distribute_in_name_only(optimizer):
-            distributed = distribute(optimizer)
+        def distribute_in_name_only(optimizer, **options):
+            distributed = distribute(optimizer, **options)
             distributed._distribution.is_reduced = True
             return distributed
 
         dist.DistributedOptimizer = distribute_in_name_only  # type: ignore[assignment]
         # It would stop the training for that.
         dist.ReplicaGuard = keras.callbacks.Callback  # type: ignore[misc]
-    elif change == ["accumulating"]:
-        dist.DistributedOptimizer = functools.partial(
-            dist.DistributedOptimizer,
-            backward_passes_per_step=3,
-            average_aggregated_gradients=True,
-        )
     elif change == [os.environ.get("HOROVOD_RANK")]:
         callbacks.append(Late())
     result = train(TrainConfig(**json.loads(options)), callbacks)

@@ -3,6 +3,7 @@
 from typing import get_args, get_type_hints
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -93,6 +94,23 @@ def test_an_option_beside_a_compiled_model_is_refused(options):
     )
     with pytest.raises(UserError, match=f"Received: {next(iter(options))}="):
         compile_for_training(built, config(**options))
+
+
+def test_gradients_are_accumulated_beside_a_compiled_model_but_one_thing_says_of_how_many_steps():
+    def build(optimizer):
+        return build_pair_model(
+            ModelConfig(),
+            lambda: make_pair_model(optimizer=optimizer, loss="binary_crossentropy"),
+        )
+
+    options = config(gradient_accumulation=3)
+    optimizer = compile_for_training(build("sgd"), options).compact.optimizer
+    assert dist.accumulated_gradients(optimizer) == []
+    with pytest.raises(UserError, match="Received: 1 passes of shapes"):
+        dist.resume_accumulated_gradients(optimizer, [np.array(1)])
+    own = dist.DistributedOptimizer(keras.optimizers.SGD(), backward_passes_per_step=2)
+    with pytest.raises(UserError, match="Received: gradient_accumulation=3, for an optimizer"):
+        compile_for_training(build(own), options)
 
 
 @pytest.mark.parametrize("loss", [keras.losses.BinaryCrossentropy(reduction="sum")])
