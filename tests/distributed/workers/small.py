@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +40,14 @@ class Rows(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         return self._batches[index]
+
+
+@functools.cache
+def all_but_the_last(size: int) -> Any:
+    """The process set of all ranks but the last; Horovod makes each set once."""
+    import horovod.tensorflow as hvd
+
+    return hvd.add_process_set(list(range(size - 1)))
 
 
 def make_model(seed: int = 0, **dense: Any) -> keras.Model:

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.world import World
-from tests.distributed.workers.small import ONE, Rows, assert_close, fit, make_model, raises
+from tests.distributed.workers.small import (
+    ONE,
+    Rows,
+    all_but_the_last,
+    assert_close,
+    fit,
+    make_model,
+    raises,
+)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -116,9 +124,7 @@ def case_a_loaded_model_goes_on(world: World) -> None:
 
 
 def case_a_process_set_reduces_among_its_ranks(world: World) -> None:
-    import horovod.tensorflow as hvd
-
-    chosen = hvd.add_process_set(list(range(world.size - 1)))
+    chosen = all_but_the_last(world.size)
     variable = keras.Variable([0.0, 0.0])
     optimizer = dist.DistributedOptimizer(keras.optimizers.SGD(1.0), process_set=chosen)
     optimizer.build([variable])
