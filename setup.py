@@ -61,6 +61,7 @@ setup(
             "psutil>=7",
             "pytest>=9",
             "pytest-timeout>=2.4",
+            "pytest-xdist>=3.8",
             "ruff>=0.17",
             "types-psutil>=7",
             "types-PyYAML>=6",

@@ -23,6 +23,31 @@ ZOO = "tests.distributed.workers.zoo"
 NAMES = [name for module in MODULES for name in cases_of(import_module(module))]
 ZOO_NAMES = list(cases_of(import_module(ZOO)))
 pytestmark = pytest.mark.timeout(600)  # The first test of each group waits for all of it.
+ON_TWO_RANKS = [
+    "a_rank_without_validation_rows_logs_what_all_log",
+    "ranks_that_enter_at_different_epochs_are_refused",
+    "validation_on_some_ranks_alone_is_refused",
+    "loss_that_divides_by_weights",
+    "padding_counts_for_nothing",
+    "sync_batch_normalization",
+    "xla",
+    "masked_loss",
+    "flags_are_told_after_the_step_that_they_were_set_for",
+    "an_error_of_writing_is_kept_until_all_ranks_know_it",
+    "collectives",
+    "an_error_of_one_rank_is_raised_on_all",
+    "initial_state_is_broadcast",
+    "guard_finds_a_weight_that_differs",
+    "metrics_equal_those_of_one_process",
+    "wrong_use_is_refused",
+    "it_stays_the_plain_optimizer",
+    "a_loaded_model_goes_on",
+    "saved_model",
+    "a_process_set_reduces_among_its_ranks",
+    "a_constant_gradient_is_reduced_in_every_step",
+]
+"""What most runs stand on, tried each time; the rest with -m slow."""
+THE_REST = [name for name in NAMES if name not in ON_TWO_RANKS]
 ON_THREE_RANKS = [
     "sync_batch_normalization",
     "guard_finds_a_weight_that_differs",
@@ -57,7 +82,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(folder) -> list[dict[str, str]]:
-    return run_cases(folder, 2, NAMES)
+    return run_cases(folder, 2, ON_TWO_RANKS)
+
+
+@pytest.fixture(scope="module")
+def rest_on_two(tmp_path_factory) -> list[dict[str, str]]:
+    return run_cases(tmp_path_factory.mktemp("rest_on_two"), 2, THE_REST)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +115,18 @@ def assert_found_nothing(ranks: list[dict[str, str]], name: str) -> None:
         assert not found[name], f"On rank {rank}: {found[name]}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ON_TWO_RANKS)
 def test_on_two_ranks(two, name):
     assert_found_nothing(two, name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", THE_REST)
+def test_the_rest_on_two_ranks(rest_on_two, name):
+    assert_found_nothing(rest_on_two, name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO_NAMES)
 def test_model_of_the_zoo_on_two_ranks(zoo, name):
     assert_found_nothing(zoo, name)

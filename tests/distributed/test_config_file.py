@@ -47,6 +47,7 @@ def test_ranks_whose_files_differ_are_refused(tmp_path, options):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_rank_without_the_file_says_so(tmp_path, options):
     write(tmp_path, options)
     ended = run_ranks(WORKER, 2, tmp_path, check=False)

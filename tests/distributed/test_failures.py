@@ -124,9 +124,8 @@ def test_a_failure_of_one_rank_is_told_once_and_ends_all(pairs, tmp_path, how, r
         assert steps(tmp_path / "run") == [1, 2]
 
 
-@pytest.mark.parametrize(
-    "file", ["manifest.json", pytest.param("tensors.safetensors", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["manifest.json", "tensors.safetensors"])
 def test_a_store_that_is_cut_off_ends_all_and_the_run_goes_on_when_it_is_back(
     pairs, whole, object_store, file
 ):

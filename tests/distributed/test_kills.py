@@ -70,6 +70,7 @@ def test_a_killed_run_ends_as_one_that_nobody_disturbed(pairs, tmp_path):
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stops_early_after_the_same_epoch(pairs, tmp_path):
     """The loss counts as worse in each epoch but the first: the learning rate is cut three times.
 

@@ -35,6 +35,7 @@ def test_others_end_when_a_rank_is_lost(how):
     assert ("step 2" in ranks[1].output) == (how != "hang before the first step")
 
 
+@pytest.mark.slow
 def test_steps_may_take_longer_than_the_limit():
     ranks = run_ranks(WORKER, 2, "slow", env=ENVIRONMENT)
     assert all("step 3" in rank.output for rank in ranks)

@@ -143,13 +143,8 @@ def test_the_code_is_kept_with_its_hash(runs):
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(pytest.param(n, marks=pytest.mark.slow) for n in EXAMPLES if n != "transformer"),
-        "transformer",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_trained_on_ray(runs, ray_cluster, name):
     options = options_of(runs, "ray", name)
     config = TrainConfig(**options, launcher="ray", num_workers=2, cpus_per_worker=1)

@@ -175,6 +175,7 @@ def test_callbacks_of_a_users_own_are_made_on_every_rank(tmp_path):
         assert read_notes(tmp_path, rank) == ["begin", "epoch 1", "epoch 2", "end"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [0, 1])
 def test_the_share_of_time_in_collectives_is_what_rank_zero_waits_for_others(runs, tmp_path, late):
     """In the second epoch: nothing is compiled any more, and most of the time one rank sleeps."""

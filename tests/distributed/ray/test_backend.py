@@ -4,6 +4,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import ray.train
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -66,6 +67,7 @@ def test_two_jobs_on_one_cluster_reduce_each_for_itself(ray_cluster, tmp_path):
     assert not is_open(second)
 
 
+@pytest.mark.slow
 def test_workers_that_are_started_again_form_a_new_group(ray_cluster, tmp_path):
     def train():
         from sharedlayers_dist import dist

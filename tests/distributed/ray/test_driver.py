@@ -110,6 +110,7 @@ def test_workers_train_a_model_whose_files_they_do_not_have(folder, ray_cluster,
     assert (folder / "sent" / "source" / "own_layers.py").is_file()
 
 
+@pytest.mark.slow
 def test_workers_train_a_function_that_stands_in_no_module(folder, ray_cluster):
     units = 3
 
@@ -229,6 +230,7 @@ def test_a_run_that_cannot_be_placed_says_what_is_missing(folder, ray_cluster, c
     assert not (folder / "crowd").exists()
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_elsewhere_is_run_again_on_ray(folder, ray_cluster):
     write_callbacks(folder)
     own = ["--output", "again", "--launcher=ray", "--num-workers=2"]
@@ -287,6 +289,7 @@ def copy_package(folder: Path) -> Path:
     return imports
 
 
+@pytest.mark.slow
 def test_a_run_beside_a_copy_of_the_package_is_stopped_after_its_control_actor_died(
     folder, tmp_path, ray_cluster
 ):

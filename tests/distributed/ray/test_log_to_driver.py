@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import ray
 
 from tests.distributed.launcher import REPOSITORY
@@ -15,6 +16,7 @@ from tests.runs import make_options
 SCRIPT = "tests.distributed.workers.own_cluster"
 
 
+@pytest.mark.slow
 def test_no_process_of_a_run_shows_what_tensorflow_notes(tmp_path, ray_cluster):
     """Workers, shard actors and the control actor; Keras is loaded by the user's callbacks, too."""
     pairs = write_text_pairs(tmp_path / "pairs", 12)

@@ -320,6 +320,7 @@ class FatalReading(PairReading):
         return FatalReader(self, world)
 
 
+@pytest.mark.slow
 def test_a_row_group_that_ends_each_process_is_named(own_actors, tmp_path):
     pairs = write_dataset(tmp_path / "pairs", [[50] * 10, [50] * 10])
     noted = tmp_path / "noted"
@@ -335,6 +336,7 @@ def test_a_row_group_that_ends_each_process_is_named(own_actors, tmp_path):
     assert_same(reader.batches(0), harmless.open(World()).batches(0))
 
 
+@pytest.mark.slow
 def test_an_actor_that_cannot_come_back_is_an_error_that_names_its_node(tmp_path):
     pairs = write_dataset(tmp_path, [[50] * 20])
     actors = start_shard_actors(1, cpus=8)

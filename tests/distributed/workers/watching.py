@@ -181,12 +181,12 @@ def case_waiting_for_a_late_rank_is_counted(world: World) -> None:
         model = make_model()
         optimizer = dist.DistributedOptimizer(keras.optimizers.SGD(), **options)
         model.compile(optimizer, **{"loss": "mse"} | compiled)
-        data, callbacks = Rows(world, sizes=(6,) * 6), [dist.BroadcastInitialState()]
+        data, callbacks = Rows(world, sizes=(6,) * 4), [dist.BroadcastInitialState()]
         model.fit(data, verbose=0, callbacks=callbacks)
         note = Late(world.rank == late and "loss" not in compiled)
         model.fit(data, verbose=0, callbacks=[*callbacks, note])
         waited = [seconds for seconds in note.waited if seconds]
-        assert len(waited) == 6 // options.get("backward_passes_per_step", 1)
+        assert len(waited) == 4 // options.get("backward_passes_per_step", 1)
         assert_late(world, late, waited)
     for exchange in (
         dist.barrier,
