@@ -7,26 +7,26 @@ from collections.abc import Callable
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.config import RayConfig
 from sharedlayers_dist.ray.failures import RayRunError
 
 Resources = dict[str, float]
 _PATIENCE_IN_SILENCE = 5.0
 
 
-def resources_per_worker(config: TrainConfig) -> Resources:
+def resources_per_worker(config: RayConfig) -> Resources:
     """What one worker takes."""
     gpu = {"GPU": 1.0} if config.use_gpu else {}
     return {"CPU": config.cpus_per_worker, **gpu}
 
 
 def wait_for_resources(
-    config: TrainConfig, *, num_shard_actors: int, say: Callable[[str], None]
+    config: RayConfig, *, num_shard_actors: int, say: Callable[[str], None]
 ) -> None:
     """Returns when the workers and the shard actors could be placed.
 
     Args:
-        config: The run's options.
+        config: What the run takes of its cluster.
         num_shard_actors: Shard actors of the run.
         say: Shows a line that names the missing resources, if it takes a while.
 
@@ -70,7 +70,7 @@ def describe_lack(bundles: list[Resources]) -> str:
     return "; ".join(parts)
 
 
-def describe_resources(config: TrainConfig) -> str:
+def describe_resources(config: RayConfig) -> str:
     """What the fewest workers of a run need, and what the cluster has."""
     fewest, _ = config.worker_range
     return describe_lack([resources_per_worker(config)] * fewest)

@@ -248,9 +248,10 @@ def _make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
     return controls
 
 
-def _make_schedule(config: TrainConfig, track: PositionTracker) -> list[ScheduleLearningRate]:
-    options = config.group(OptimizationConfig)
-    num_steps = config.epochs * track.steps_per_epoch
+def _make_schedule(
+    options: OptimizationConfig, track: PositionTracker
+) -> list[ScheduleLearningRate]:
+    num_steps = track.epochs * track.steps_per_epoch
     return (
         [ScheduleLearningRate(track, options, num_steps=num_steps)] if options.has_schedule else []
     )

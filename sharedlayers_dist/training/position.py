@@ -34,12 +34,12 @@ class PositionTracker(keras.callbacks.Callback):
         self.start = start
         self.steps_per_epoch = steps_per_epoch
         self.position = start
-        self._epochs = epochs
+        self.epochs = epochs
 
     @property
     def is_last_epoch(self) -> bool:
         """Whether the run ends with the epoch it is in."""
-        return self.position.epoch + 1 >= self._epochs or bool(self.model.stop_training)
+        return self.position.epoch + 1 >= self.epochs or bool(self.model.stop_training)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stands at the epoch's first step, or where the resumed epoch goes on."""

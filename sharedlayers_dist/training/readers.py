@@ -78,7 +78,7 @@ def inputs_of(model: keras.Model) -> dict[str, ModelInput]:
     }
 
 
-def sequence_options(config: DataConfig | TrainConfig) -> SequenceOptions:
+def sequence_options(config: DataConfig) -> SequenceOptions:
     """How a run's texts and lists of tokens become rows of one length."""
     return SequenceOptions(
         truncate=config.truncate, pad=config.pad, alphabet_size=config.alphabet_size
@@ -113,7 +113,7 @@ def open_data(
     )
 
 
-def open_source(config: TrainConfig, taken: Mapping[str, ModelInput]) -> Source:
+def open_source(config: DataConfig, taken: Mapping[str, ModelInput]) -> Source:
     """Looks at the training data that `config` names.
 
     Args:
@@ -130,7 +130,7 @@ def open_source(config: TrainConfig, taken: Mapping[str, ModelInput]) -> Source:
     return index_dataset(config.pairs)
 
 
-def _read_items(config: TrainConfig, taken: Mapping[str, ModelInput]) -> GroupedItems:
+def _read_items(config: DataConfig, taken: Mapping[str, ModelInput]) -> GroupedItems:
     """The items that pairs are made of on the fly; both sides of a pair are alike."""
     column = describe_items(config.pairs, config.item_column)
     where = f"column {config.item_column!r} of {hide_secrets(config.pairs)}"
@@ -165,7 +165,7 @@ def _parse_part(part: str) -> tuple[str, float]:
         ) from None
 
 
-def alphabet_of(pairs: CodedSource, config: TrainConfig) -> str:
+def alphabet_of(pairs: CodedSource, config: DataConfig) -> str:
     """The characters of the texts, the most frequent first; empty where no side is text."""
     source, size = pairs.source, alphabet_size_of(pairs.codecs)
     if not size:

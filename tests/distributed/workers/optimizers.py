@@ -80,8 +80,21 @@ def make_cases() -> dict[str, Case]:
     cases["schedule"] = Case(optimizer=lambda: keras.optimizers.SGD(schedule, momentum=0.9))
     for name in SPARSE:
         cases[f"sparse {name}"] = Case(optimizer=makers[name], is_sparse=True)
-    adam = makers["Adam"]
-    cases |= {
+    cases |= _make_cases_of_options(makers["Adam"], makers["SGD"])
+    for name, case in list(cases.items()):
+        cases[f"{name}: none"] = replace(case, breaks="none")
+        if not case.is_sum:  # A sum is not weighted by counts.
+            cases[f"{name}: mean_of_means"] = replace(case, breaks="mean_of_means")
+        if case.passes > 1:
+            cases[f"{name}: one by one"] = replace(case, is_joined=False)
+    return cases
+
+
+def _make_cases_of_options(
+    adam: Callable[..., keras.optimizers.Optimizer], sgd: Callable[..., keras.optimizers.Optimizer]
+) -> dict[str, Case]:
+    """Returns those of what `DistributedOptimizer` can be told."""
+    return {
         "passes summed": Case(optimizer=adam, passes=2),
         "passes averaged": Case(
             optimizer=adam, passes=3, options={"average_aggregated_gradients": True}
@@ -96,15 +109,8 @@ def make_cases() -> dict[str, Case]:
         "sparse as dense": Case(optimizer=adam, options={"sparse_as_dense": True}, is_sparse=True),
         "two groups": Case(optimizer=adam, options={"groups": 2}),
         "groups of variables": Case(optimizer=adam, options={"groups": "first and last"}),
-        "fp16": Case(optimizer=makers["SGD"], options={"compression": "fp16"}),
+        "fp16": Case(optimizer=sgd, options={"compression": "fp16"}),
     }
-    for name, case in list(cases.items()):
-        cases[f"{name}: none"] = replace(case, breaks="none")
-        if not case.is_sum:  # A sum is not weighted by counts.
-            cases[f"{name}: mean_of_means"] = replace(case, breaks="mean_of_means")
-        if case.passes > 1:
-            cases[f"{name}: one by one"] = replace(case, is_joined=False)
-    return cases
 
 
 def make_variables(is_sparse: bool) -> list[keras.Variable]:

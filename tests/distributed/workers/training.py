@@ -31,7 +31,7 @@ def main() -> None:
             distributed._distribution.is_reduced = True
             return distributed
 
-        dist.DistributedOptimizer = distribute_in_name_only  # type: ignore[assignment]
+        dist.DistributedOptimizer = distribute_in_name_only
         # It would stop the training for that.
         dist.ReplicaGuard = keras.callbacks.Callback  # type: ignore[misc]
     elif change == [os.environ.get("HOROVOD_RANK")]:
