@@ -2,21 +2,22 @@
 
 `run_ranks` does what `horovodrun -np N` does, without its checks of hosts and network interfaces,
 which take seconds: it serves Gloo's rendezvous itself and gives each rank its place by environment.
+Ranks are forks of a process that has loaded TensorFlow, which takes more seconds.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from sharedlayers_dist.dist import Rendezvous
+from tests.distributed.fork_server import start_rank
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAME_ARITHMETIC = {
@@ -26,6 +27,7 @@ SAME_ARITHMETIC = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
 """Variables with which sums are rounded alike in all processes that are to be compared."""
+RANK_ENVIRONMENT = SAME_ARITHMETIC | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
 SECONDS_AFTER_FIRST_FAILURE = 20.0
 """How long the other ranks may take to notice that one has failed, unless a test says more."""
 
@@ -50,7 +52,6 @@ def run_ranks(
     timeout: float = 150.0,
     env: Mapping[str, str] | None = None,
     check: bool = True,
-    while_running: Callable[[list[subprocess.Popen[bytes]]], None] | None = None,
     seconds_after_first_failure: float = SECONDS_AFTER_FIRST_FAILURE,
 ) -> list[RankResult]:
     """Runs `python -m module *args` as `num_ranks` Horovod ranks (or one process without Horovod).
@@ -64,18 +65,13 @@ def run_ranks(
         env: Further variables of every rank.
         check: Whether a rank's exit code other than 0 fails the test. If not, ranks that outlive
             one that failed are killed, and have the exit code -9.
-        while_running: Called with the processes once all are started, e.g. to kill one.
         seconds_after_first_failure: How long the others may outlive the first rank that fails.
 
     Returns:
         How each rank ended, in the order of ranks.
     """
-    command = [sys.executable, *([module] if module.endswith(".py") else ["-m", module])]
-    command += [str(arg) for arg in args]
     base = {key: value for key, value in os.environ.items() if not key.startswith("HOROVOD_")}
-    base |= SAME_ARITHMETIC | {
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTHONUNBUFFERED": "1",
+    base |= RANK_ENVIRONMENT | {
         "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
     base |= env or {}
@@ -84,39 +80,33 @@ def run_ranks(
         if num_ranks > 1:
             server = stack.enter_context(Rendezvous(["localhost"] * num_ranks, address="127.0.0.1"))
             places = [server.environment(rank, interface="lo") for rank in range(num_ranks)]
-        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in places]
+        outputs = [Path(stack.enter_context(NamedTemporaryFile()).name) for _ in places]
         started = time.monotonic()
         processes = [
-            subprocess.Popen(
-                command,
-                cwd=REPOSITORY,
+            start_rank(
+                module,
+                [str(arg) for arg in args],
                 env=base | place,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                folder=REPOSITORY,
+                output=output,
             )
             for place, output in zip(places, outputs, strict=True)
         ]
         try:
-            if while_running is not None:
-                while_running(processes)
             ended = _wait(processes, started, timeout, seconds_after_first_failure)
         finally:
             for process in processes:
                 process.kill()
-                process.wait()
-        results = []
-        for rank, (process, output) in enumerate(zip(processes, outputs, strict=True)):
-            output.seek(0)
-            text = output.read().decode(errors="replace")
-            results.append(
-                RankResult(
-                    rank=rank,
-                    returncode=process.returncode,
-                    output=text,
-                    seconds=ended.get(rank, time.monotonic() - started),
-                )
+                process.join()
+        results = [
+            RankResult(
+                rank=rank,
+                returncode=process.exitcode or 0,
+                output=output.read_bytes().decode(errors="replace"),
+                seconds=ended.get(rank, time.monotonic() - started),
             )
+            for rank, (process, output) in enumerate(zip(processes, outputs, strict=True))
+        ]
     hung = [r.rank for r in results if r.rank not in ended]
     failed = any(r.returncode for r in results if r.rank in ended)
     if (hung and not failed) or (check and (hung or failed)):
@@ -129,16 +119,16 @@ def run_ranks(
 
 
 def _wait(
-    processes: list[subprocess.Popen[bytes]], started: float, timeout: float, grace: float
+    processes: Sequence[ForkServerProcess], started: float, timeout: float, grace: float
 ) -> dict[int, float]:
     """Waits for all; returns each ended rank's seconds since `started`."""
     ended: dict[int, float] = {}
     deadline = started + timeout
     while len(ended) < len(processes) and time.monotonic() < deadline:
         for rank, process in enumerate(processes):
-            if rank not in ended and process.poll() is not None:
+            if rank not in ended and process.exitcode is not None:
                 ended[rank] = time.monotonic() - started
-                if process.returncode:
+                if process.exitcode:
                     deadline = min(deadline, time.monotonic() + grace)
         time.sleep(0.05)
     return ended
