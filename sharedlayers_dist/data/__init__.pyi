@@ -17,6 +17,7 @@ from .items.tensors import TensorCodec as TensorCodec
 from .items.texts import TextCodec as TextCodec
 from .items.tokens import TokenCodec as TokenCodec
 from .items.vectors import VectorCodec as VectorCodec
+from .items.vectors import VectorListCodec as VectorListCodec
 from .making.items import ArrayItems as ArrayItems
 from .making.make_pairs import make_pairs as make_pairs
 from .making.make_pairs import make_pairs_of as make_pairs_of

@@ -1,6 +1,7 @@
 # The public names and the modules that they are imported from on first use.
 from .compact import compact_view as compact_view
 from .compact import inputs_by_side as inputs_by_side
+from .embedding import find_table_size as find_table_size
 from .nodes import AmbiguousNodeError as AmbiguousNodeError
 from .nodes import get_input as get_input
 from .nodes import get_input_at as get_input_at

@@ -72,7 +72,11 @@ def inputs_of(model: keras.Model) -> dict[str, ModelInput]:
     """What a pair model takes as the items `a` and `b`."""
     return {
         side: ModelInput(
-            tensor.name, tuple(tensor.shape)[1:], tensor.dtype, f"the model {model.name}"
+            tensor.name,
+            tuple(tensor.shape)[1:],
+            tensor.dtype,
+            f"the model {model.name}",
+            models.find_table_size(model, tensor),
         )
         for side, tensor in models.inputs_by_side(model).items()
     }

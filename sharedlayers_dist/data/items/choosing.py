@@ -15,7 +15,7 @@ from sharedlayers_dist.data.items.sequences import End
 from sharedlayers_dist.data.items.tensors import TensorCodec
 from sharedlayers_dist.data.items.texts import TextCodec
 from sharedlayers_dist.data.items.tokens import TokenCodec
-from sharedlayers_dist.data.items.vectors import VectorCodec
+from sharedlayers_dist.data.items.vectors import VectorCodec, VectorListCodec
 from sharedlayers_dist.errors import UserError
 
 _WANTED: dict[Kind, str] = {
@@ -37,6 +37,8 @@ class ModelInput(NamedTuple):
     """Keras's name of its numbers."""
     model: str = "a model"
     """Names the model, for errors."""
+    table_size: int | None = None
+    """Rows of the table in which the model looks up the integers; None where that is not known."""
 
     @property
     def is_integer(self) -> bool:
@@ -145,6 +147,8 @@ def choose_plain_codec(column: ItemColumn) -> ItemCodec:
         return TextCodec(length=0, alphabet_size=0)
     if column.kind == "tokens":
         return TokenCodec(length=0, dtype="int64")
+    if column.kind == "vector" and not column.shape:
+        return VectorListCodec(size=0, dtype=column.dtype)
     if column.kind == "vector":
         return VectorCodec(size=column.shape[0], dtype=column.dtype)
     if column.dtype == "bytes":
@@ -171,7 +175,11 @@ def _choose_tokens(
     match taken.shape:
         case (int(length),) if taken.is_integer:
             return TokenCodec(
-                length=length, dtype=taken.dtype, truncate=options.truncate, pad=options.pad
+                length=length,
+                dtype=taken.dtype,
+                truncate=options.truncate,
+                pad=options.pad,
+                table_size=taken.table_size,
             )
     return None
 
@@ -195,12 +203,16 @@ def _choose_image(
 
 def _choose_vector(
     column: ItemColumn, taken: ModelInput, options: SequenceOptions
-) -> VectorCodec | None:
-    if taken.is_integer or len(taken.shape) != 1 or taken.shape[0] not in (None, *column.shape):
+) -> VectorCodec | VectorListCodec | None:
+    if taken.is_integer or len(taken.shape) != 1:
         return None
+    (size,) = taken.shape
     # A batch is no wider than what the model makes of it.
     is_wider = column.dtype == "float64" and taken.dtype != "float64"
-    return VectorCodec(size=column.shape[0], dtype="float32" if is_wider else column.dtype)
+    dtype = "float32" if is_wider else column.dtype
+    if not column.shape:  # How long its lists are is told row by row.
+        return None if size is None else VectorListCodec(size=size, dtype=dtype)
+    return VectorCodec(size=column.shape[0], dtype=dtype) if size in (None, *column.shape) else None
 
 
 def _largest(taken: ModelInput) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 Kind = Literal["text", "tokens", "image", "vector"]
 TYPES_OF_ITEMS = (
     "text (string), images (fixed_shape_tensor, or PNG and JPEG files as binary or as a struct "
-    "with a field `bytes`), ids of tokens (list of integers) or vectors (fixed_size_list of floats)"
+    "with a field `bytes`), ids of tokens (list of integers) or vectors (list of floats)"
 )
 """What a column of items may hold, for people."""
 
@@ -22,7 +22,7 @@ class ItemColumn:
     Example:
         >>> str(ItemColumn.of(pa.list_(pa.float32(), 128)))
         'vectors of 128 float32'
-        >>> ItemColumn.of(pa.list_(pa.float32())) is None
+        >>> ItemColumn.of(pa.float32()) is None
         True
     """
 
@@ -44,9 +44,9 @@ class ItemColumn:
             return cls(kind="image", dtype="bytes")
         if _is_list(item) and pa.types.is_integer(item.value_type):
             return cls(kind="tokens", dtype="int")
-        if pa.types.is_fixed_size_list(item) and pa.types.is_floating(item.value_type):
-            dtype = _name_of_numbers(item.value_type)
-            return cls(kind="vector", shape=(item.list_size,), dtype=dtype)
+        if _is_list(item) and pa.types.is_floating(item.value_type):
+            shape = (item.list_size,) if pa.types.is_fixed_size_list(item) else ()
+            return cls(kind="vector", shape=shape, dtype=_name_of_numbers(item.value_type))
         return None
 
     def find_difference(self, other: ItemColumn) -> tuple[str, object, object] | None:
@@ -64,7 +64,7 @@ class ItemColumn:
         if self.kind == "tokens":
             return "ids of tokens"
         if self.kind == "vector":
-            return f"vectors of {self.shape[0]} {self.dtype}"
+            return f"vectors of {self.shape[0] if self.shape else 'any number of'} {self.dtype}"
         if self.dtype == "bytes":
             return "images as files"
         return f"images of the shape {self.shape}, {self.dtype}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 End = Literal["begin", "end"]
@@ -57,6 +58,22 @@ def fill_rows(
     else:
         rows[places < num_kept.astype(number_type)] = values
     return too_long.size
+
+
+def lists_of_values(lists: pa.Array) -> NDArray[np.int64]:
+    """Which list each of `lists.flatten()` is of, shape `(values,)`.
+
+    Arrow's own answer (26.0) counts what lies beneath a null as well, and `flatten` does not.
+
+    Args:
+        lists: Any array of lists.
+
+    Example:
+        >>> lists_of_values(pa.array([[7, 8], None, [9]])).tolist()
+        [0, 0, 2]
+    """
+    lengths = lists.value_lengths().fill_null(0).to_numpy()
+    return np.repeat(np.arange(len(lists)), lengths)
 
 
 def describe_kept(length: int, unit: str, truncate: End) -> str:

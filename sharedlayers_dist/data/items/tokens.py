@@ -9,7 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array
-from sharedlayers_dist.data.items.sequences import End, describe_kept, fill_rows
+from sharedlayers_dist.data.items.sequences import (
+    End,
+    describe_kept,
+    fill_rows,
+    lists_of_values,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,8 @@ class TokenCodec:
         {2: 'has the id -5, and ids must be from 0 to 2147483647'}
         >>> codec.encode(held[:2]).values.tolist()
         [[7, 8, 0], [2, 3, 4]]
+        >>> TokenCodec(length=3, dtype="int32", table_size=8).find_bad(held[:1])
+        {0: "has the id 8, and the model's table has 8 rows: ids must be from 0 to 7"}
     """
 
     length: int
@@ -35,6 +42,8 @@ class TokenCodec:
     """The end that lists lose which are longer."""
     pad: End = "begin"
     """The end at which shorter ones are padded."""
+    table_size: int | None = None
+    """Rows of the table in which a model looks the ids up; None where that is not known."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,15 +60,19 @@ class TokenCodec:
         return as_array(column.cast(pa.large_list(pa.int64()), safe=False))
 
     def find_bad(self, items: pa.Array, *, thoroughly: bool = False) -> BadItems:
-        """Finds the lists with ids that are null, negative, or too large for the batch."""
+        """Finds the lists with ids that are null, negative, or too large for batch or table."""
         ids = items.flatten()
-        largest = int(np.iinfo(self.dtype).max)
+        largest, rule = int(np.iinfo(self.dtype).max), "ids"
+        if self.table_size is not None and self.table_size <= largest:
+            largest, rule = (
+                self.table_size - 1,
+                f"the model's table has {self.table_size} rows: ids",
+            )
         is_good = pc.and_(pc.greater_equal(ids, 0), pc.less_equal(ids, largest))
         places = np.flatnonzero(~is_good.fill_null(False).to_numpy(zero_copy_only=False))
-        list_of_id = items.value_parent_indices().to_numpy()
-        lists, first = np.unique(list_of_id[places], return_index=True)
+        lists, first = np.unique(lists_of_values(items)[places], return_index=True)
         return {
-            item: f"has the id {ids[place]}, and ids must be from 0 to {largest}"
+            item: f"has the id {ids[place]}, and {rule} must be from 0 to {largest}"
             for item, place in zip(lists.tolist(), places[first].tolist(), strict=True)
         }
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -66,6 +67,7 @@ CASES: dict[
     "tensors": ("tensors-of-floats", ((4,), "float32"), as_floats),
     "image files": ("image-structs", ((4, 3, 1), "float32"), lambda x: as_floats(x) / 255),
     "vectors": ("vectors-of-float64", ((4,), "float32"), as_floats),
+    "lists of floats": ("vectors-in-lists-of-float64", ((4,), "float32"), as_floats),
 }
 
 
@@ -105,6 +107,26 @@ def test_pairs_are_made_on_the_fly_of_image_files(tmp_path):
     other = configure(tmp_path, taken, ((4, 3, 1), "float32"), **options)
     with pytest.raises(UserError, match="take both items of a pair alike"):
         train(other, build=build_towers)
+
+
+def test_an_id_beyond_the_models_table_is_a_bad_row(tmp_path):
+    sample = BY_NAME["tokens"]
+    table = sample.with_bad_row(sample.table(12), 7, [3, 300])  # The table has 300 rows.
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(table, tmp_path / "pairs" / "1.parquet", row_group_size=5)
+    taken = ((4,), "int32")
+    with pytest.raises(UserError) as refused:
+        train(configure(tmp_path, taken, taken), build=build_towers)
+    told = "row group 1, row 2: column 'a' has the id 300, and the model's table has 300 rows"
+    assert f"{tmp_path}/pairs/1.parquet, {told}" in str(refused.value)
+    config = configure(tmp_path, taken, taken, on_bad_row="skip", resume=True)
+    assert train(config, build=build_towers).steps == 3
+    with pytest.raises(UserError, match=told):
+        evaluate.predict(config.output, config.pairs, str(tmp_path / "scores.parquet"))
+    items = {"groups_per_batch": 2, "item_column": "a", "group_column": "label"}
+    on_the_fly = replace(configure(tmp_path, taken, taken, **items), output=str(tmp_path / "other"))
+    with pytest.raises(UserError, match=told):
+        train(on_the_fly, build=build_towers)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sharedlayers_dist.data import (
     TextCodec,
     TokenCodec,
     VectorCodec,
+    VectorListCodec,
 )
 
 
@@ -107,6 +108,16 @@ SAMPLES = [
         },
     ),
     Sample(
+        name="tokens-for-a-table",
+        codec=TokenCodec(length=2, dtype="int32", table_size=10),
+        column=pa.array(TOKENS, pa.large_list(pa.int32())),
+        encoded=np.array([[0, 7], [0, 0], [2, 3], [5, 6], [9, 9]], np.int32),
+        bad={
+            "has the id 10, and the model's table has 10 rows: ids must be from 0 to 9": [9, 10],
+            "has the id -1, and the model's table has 10 rows: ids must be from 0 to 9": [-1],
+        },
+    ),
+    Sample(
         name="tensors",
         codec=TensorCodec(shape=(4, 3, 1), dtype="uint8"),
         column=pa.ExtensionArray.from_storage(
@@ -160,6 +171,23 @@ SAMPLES = [
             bad={
                 "is null": None,
                 "has numbers that are not finite": np.array([0, 1, np.inf, 0], dtype),
+            },
+        )
+        for dtype in ("float16", "float32", "float64")
+    ),
+    *(
+        Sample(
+            name=f"vectors-in-lists-of-{dtype}",
+            codec=VectorListCodec(size=4, dtype=dtype),
+            column=pa.array(
+                list(VECTORS.astype(dtype)), pa.list_(pa.from_numpy_dtype(np.dtype(dtype)))
+            ),
+            encoded=VECTORS.astype(dtype),
+            bad={
+                "is null": None,
+                "has 3 numbers and must have 4": np.zeros(3, dtype),
+                "has 0 numbers and must have 4": [],
+                "has numbers that are not finite": np.array([0, 1, np.nan, 0], dtype),
             },
         )
         for dtype in ("float16", "float32", "float64")

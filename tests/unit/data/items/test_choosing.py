@@ -12,6 +12,7 @@ from sharedlayers_dist.data import (
     TextCodec,
     TokenCodec,
     VectorCodec,
+    VectorListCodec,
     choose_codec,
     choose_codecs,
 )
@@ -20,6 +21,7 @@ from sharedlayers_dist.errors import UserError
 
 TEXT = ItemColumn(kind="text", dtype="str")
 TOKENS = ItemColumn(kind="tokens", dtype="int")
+LISTS = ItemColumn(kind="vector", dtype="float64")
 FILES = ItemColumn(kind="image", dtype="bytes")
 OPTIONS = SequenceOptions(truncate="end", pad="end", alphabet_size=300)
 
@@ -60,6 +62,7 @@ def text(**options):
         (vector(5, "float32"), (None,), "float32", VectorCodec(size=5, dtype="float32")),
         (vector(5, "float64"), (5,), "float32", VectorCodec(size=5, dtype="float32")),
         (vector(5, "float64"), (5,), "float64", VectorCodec(size=5, dtype="float64")),
+        (LISTS, (5,), "float32", VectorListCodec(size=5, dtype="float32")),
     ],
     ids=str,
 )
@@ -89,6 +92,8 @@ def test_the_codec_follows_from_the_column_and_the_input(column, shape, dtype, c
         (vector(5, "float32"), (6,), "float32"),
         (vector(5, "float32"), (5,), "int32"),
         (vector(5, "float32"), (5, 1), "float32"),
+        (LISTS, (None,), "float32"),
+        (LISTS, (5,), "int32"),
     ],
     ids=str,
 )
@@ -99,6 +104,11 @@ def test_items_that_a_model_cannot_take_are_refused_with_both_sides(column, shap
     assert f"column 'b' of x, which holds {column}, " in told
     assert f"and a model, whose input 'b' is {dtype} of the shape {shape}." in told
     assert "\n" not in told
+
+
+def test_ids_are_checked_against_the_table_that_the_model_has():
+    taken = ModelInput("a", (64,), "int32", table_size=100)
+    assert choose_codec(TOKENS, taken) == TokenCodec(length=64, dtype="int32", table_size=100)
 
 
 def test_each_side_takes_as_much_of_the_alphabet_as_it_can():
@@ -122,6 +132,7 @@ def test_each_side_takes_as_much_of_the_alphabet_as_it_can():
         pa.fixed_shape_tensor(pa.uint8(), (2, 2)),
         pa.binary(),
         pa.list_(pa.float16(), 3),
+        pa.list_(pa.float64()),
     ],
     ids=str,
 )

@@ -12,6 +12,8 @@ from sharedlayers_dist.data import (
     PairCodecs,
     PairReading,
     PKReader,
+    TokenCodec,
+    VectorListCodec,
     index_dataset,
     read_items,
 )
@@ -173,3 +175,18 @@ def test_both_sides_may_be_of_different_kinds(tmp_path):
     for batch in reading.open(World()).batches(0):
         np.testing.assert_array_equal(batch.a, text.encoded[batch.rows % 5])
         np.testing.assert_array_equal(batch.b, image.encoded[batch.rows % 5])
+
+
+def test_beneath_a_null_no_ids_are_looked_for_and_none_shift_the_rows():
+    column = pa.array([None, [3, -1], [1, 1]], pa.list_(pa.int64(), 2))
+    codec = TokenCodec(length=2, dtype="int32")
+    assert list(codec.find_bad(codec.read(pa.chunked_array([column])))) == [1]
+    vectors = pa.array([None, [3, np.inf], [1, 1]], pa.list_(pa.float32(), 2))
+    lists = VectorListCodec(size=2, dtype="float32")
+    assert list(lists.find_bad(lists.read(pa.chunked_array([vectors])))) == [1]
+
+
+def test_vectors_for_no_model_are_as_long_as_the_first():
+    codec = VectorListCodec(size=0, dtype="float32")
+    held = codec.read(pa.chunked_array([[None, [1.0, 2.0], [3.0], [4.0, 5.0]]]))
+    assert codec.find_bad(held) == {2: "has 1 numbers and must have 2"}
