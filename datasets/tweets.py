@@ -61,6 +61,13 @@ class TweetsConfig(MakingConfig):
             group=self.group,
             items=self.items,
         )
+        require(
+            not self.items or bool(self.text and self.group),
+            "Give the columns `text` and `group` of `items`.",
+            text=self.text,
+            group=self.group,
+            items=self.items,
+        )
 
 
 def make_tweets(config: TweetsConfig, *, progress: bool = False) -> PairsSummary:

@@ -432,25 +432,37 @@ class PairsConfig(MakingConfig):
 
     items: Annotated[str, FILLED, _ITEMS]
     """File with one item a row (.csv, .tsv, .jsonl or .parquet, also compressed or as a URI), or a
-    folder of such files."""
+    folder of such files, or a folder of image folders (GROUP/IMAGE.png), which needs no columns."""
+    item: Annotated[str, _ITEMS] = ""
+    """Column with the items: texts, or, in Parquet, ids of tokens, vectors or images as well; which
+    of them follows from its type."""
     text: Annotated[str, _ITEMS] = ""
-    """Column with the items' texts; give this or `image`."""
+    """The same, for texts alone."""
     image: Annotated[str, _ITEMS] = ""
-    """Column with the items' images (Parquet only, uint8 fixed_shape_tensor)."""
-    group: Annotated[str, FILLED, _ITEMS]
+    """The same, for images alone."""
+    group: Annotated[str, _ITEMS] = ""
     """Column that says whose item it is (author, digit, product, ...)."""
     on_bad_row: Annotated[Literal["error", "skip"], _ITEMS] = "error"
     """What to do with a row that has no item or group: stop, or leave it out and count it."""
 
     def _check_rules(self) -> None:
+        columns = {"item": self.item, "text": self.text, "image": self.image}
+        given = [column for column in columns.values() if column]
         require(
-            bool(self.text) != bool(self.image),
-            "Exactly one of `text` and `image` must name a column.",
-            text=self.text,
-            image=self.image,
+            len(given) == 1 or not (given or self.group),
+            "Exactly one of `item`, `text` and `image` must name a column, beside `group`; a "
+            "folder of image folders needs none of them.",
+            **columns,
+            group=self.group,
         )
         require(
-            self.group not in (self.text, self.image),
+            not given or bool(self.group),
+            "`group` must name the column that says whose item it is.",
+            **columns,
+            group=self.group,
+        )
+        require(
+            self.group not in given,
             "`group` must be another column than that of the items.",
             group=self.group,
         )

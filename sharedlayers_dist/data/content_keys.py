@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sharedlayers_dist.data.items.column import is_list
 from sharedlayers_dist.data.items.tensors import to_numpy
 
 _SPACES = r"[\s\v\x1c-\x1f\x{85}\pZ]+"
@@ -19,7 +20,7 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
     Texts count as the same when they differ only in case and in the amount of white space.
 
     Args:
-        items: items as a codec holds them, or a column's texts or tensors; without nulls.
+        items: items as a codec holds them, or as pair datasets store them; without nulls.
         exact: whether texts count as the same only when they are, letter by letter.
 
     Returns:
@@ -28,6 +29,8 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
     """
     if isinstance(items, pa.ExtensionArray):
         items = to_numpy(items)
+    elif isinstance(items, pa.Array) and is_list(items.type):
+        items = items.cast(pa.large_list(items.type.value_type))
     if isinstance(items, np.ndarray):
         contents = [item.tobytes() for item in items]
     elif pa.types.is_large_list(items.type):
@@ -35,7 +38,8 @@ def content_keys(items: pa.Array | np.ndarray, *, exact: bool = False) -> np.nda
         lists = np.split(items.flatten().to_numpy(), starts)
         contents = [ids.tobytes() for ids in lists[: len(items)]]
     else:
-        if not exact and not pa.types.is_large_binary(items.type):
+        is_file = pa.types.is_binary(items.type) or pa.types.is_large_binary(items.type)
+        if not exact and not is_file:
             # Upper case first: some letters, such as the two small sigmas, share only that.
             items = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_upper(items)), _SPACES, " ")
             items = pc.utf8_trim_whitespace(items)

@@ -62,22 +62,10 @@ def find_files(
             nowhere, a folder that may not be listed, and a name of data that is no file.
         StorageError: where the storage fails.
     """
-    filesystem, base = open_filesystem(uri)
+    filesystem, every, is_folder = list_files(uri, endings=endings, what=what)
+    if not is_folder:
+        return filesystem, every
     shown = hide_secrets(uri)
-    if not base:
-        raise UserError(f"The {what} {shown} cannot be listed: it names nothing in its store.")
-    try:
-        info = filesystem.get_file_info(base)
-        if info.type == fs.FileType.File:
-            return filesystem, [FoundFile(base, info.base_name, info.size)]
-        if info.type == fs.FileType.NotFound:
-            raise UserError(f"There is no such {what}: {shown}.")
-        if isinstance(filesystem, fs.LocalFileSystem):
-            every = list(_walk(base, endings))
-        else:
-            every = list(_list_store(filesystem, base))
-    except (pa.ArrowException, OSError) as error:
-        raise storage_error(error, f"The {what} {shown} cannot be listed") from error
     # That text may be compressed need not be said each time.
     wanted = ", ".join(f"*{ending}" for ending in endings if ending.count(".") == 1)
     found, left_out = _choose(every, endings, wanted)
@@ -89,6 +77,37 @@ def find_files(
     if left_out:
         warnings.warn(f"Left out of the {what} {shown}: {left_out}.", stacklevel=3)
     return filesystem, sorted(found, key=lambda file: file.name)
+
+
+def list_files(
+    uri: str, *, endings: Sequence[str], what: str
+) -> tuple[fs.FileSystem, list[FoundFile], bool]:
+    """All files in a folder and those below it but for markers, and True; or one file, and False.
+
+    Args:
+        uri: a path or a URI that pyarrow knows.
+        endings: endings of names that only a file may have.
+        what: what the files are together, for messages.
+
+    Raises:
+        UserError: where there is nothing, and as `find_files` for what is no file.
+        StorageError: where the storage fails.
+    """
+    filesystem, base = open_filesystem(uri)
+    shown = hide_secrets(uri)
+    if not base:
+        raise UserError(f"The {what} {shown} cannot be listed: it names nothing in its store.")
+    try:
+        info = filesystem.get_file_info(base)
+        if info.type == fs.FileType.File:
+            return filesystem, [FoundFile(base, info.base_name, info.size)], False
+        if info.type == fs.FileType.NotFound:
+            raise UserError(f"There is no such {what}: {shown}.")
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return filesystem, list(_walk(base, endings)), True
+        return filesystem, list(_list_store(filesystem, base)), True
+    except (pa.ArrowException, OSError) as error:
+        raise storage_error(error, f"The {what} {shown} cannot be listed") from error
 
 
 def _choose(

@@ -42,9 +42,9 @@ class ItemColumn:
             return cls(kind="image", shape=shape_of(item), dtype=_name_of_numbers(item.value_type))
         if is_file(item):
             return cls(kind="image", dtype="bytes")
-        if _is_list(item) and pa.types.is_integer(item.value_type):
+        if is_list(item) and pa.types.is_integer(item.value_type):
             return cls(kind="tokens", dtype="int")
-        if _is_list(item) and pa.types.is_floating(item.value_type):
+        if is_list(item) and pa.types.is_floating(item.value_type):
             shape = (item.list_size,) if pa.types.is_fixed_size_list(item) else ()
             return cls(kind="vector", shape=shape, dtype=_name_of_numbers(item.value_type))
         return None
@@ -106,16 +106,17 @@ def is_file(item: pa.DataType) -> bool:
     )
 
 
+def is_list(item: pa.DataType) -> bool:
+    """Whether values of type `item` are lists, whose number of values the type may say or not."""
+    return bool(
+        pa.types.is_list(item) or pa.types.is_large_list(item) or pa.types.is_fixed_size_list(item)
+    )
+
+
 def shape_of(tensor: pa.FixedShapeTensorType) -> tuple[int, ...]:
     """Shape of one tensor of a type as a reader gives it."""
     permutation = tensor.permutation or range(len(tensor.shape))
     return tuple(tensor.shape[axis] for axis in permutation)
-
-
-def _is_list(item: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(item) or pa.types.is_large_list(item) or pa.types.is_fixed_size_list(item)
-    )
 
 
 def _name_of_numbers(item: pa.DataType) -> str:

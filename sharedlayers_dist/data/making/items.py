@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from sharedlayers_dist.data.files import PARQUET, find_files
 from sharedlayers_dist.data.making.bad_rows import BadRows
+from sharedlayers_dist.data.making.item_types import ItemForm
 from sharedlayers_dist.data.making.parquet_files import (
     ItemBatch,
     ItemColumns,
-    find_image_type,
+    find_form,
     iter_parquet,
 )
 from sharedlayers_dist.data.making.text_files import CODECS, iter_csv, iter_json_lines
@@ -60,7 +61,8 @@ class ArrayItems:
     """
 
     items: pa.Array
-    """`string`, or uint8 `fixed_shape_tensor`, without nulls."""
+    """Texts (`string`), images (`fixed_shape_tensor`, or files as `binary`), ids of tokens (`list`
+    of integers) or vectors (`fixed_size_list` of floats), without nulls."""
     groups: pa.Array
     """`string`, whose item each is, without nulls."""
     num_bad_rows: int = 0
@@ -85,7 +87,8 @@ class FileItems:
             all files are read that `data.files` finds.
         column: the column with the items.
         group: the column that says whose item it is; integers are taken as their digits.
-        kind: whether the items are texts or images.
+        kind: what the items must be: texts, images, or whatever the column holds. Text files hold
+            texts alone.
         on_bad_row: stop at a row that has no item or no group or cannot be read, or leave it out.
 
     Raises:
@@ -107,7 +110,7 @@ class FileItems:
         *,
         column: str,
         group: str,
-        kind: Literal["text", "image"] = "text",
+        kind: Literal["text", "image", "any"] = "text",
         on_bad_row: Literal["error", "skip"] = "error",
     ):
         self._columns = ItemColumns(column, group, kind)
@@ -122,9 +125,31 @@ class FileItems:
             if not file.size:
                 raise UserError(f"{file.path} is empty. Write it anew, or remove it.")
         self.num_bad_rows = 0
-        self.item_type = pa.string()
-        if kind == "image":
-            self.item_type = find_image_type(self._filesystem, self._files, self._columns)
+        self._form = self._find_form()
+
+    @property
+    def item_type(self) -> pa.DataType:
+        """Arrow type of the items."""
+        return self._form.item_type
+
+    def _find_form(self) -> ItemForm:
+        """What becomes of the items, from the footers of Parquet files."""
+        kind = self._columns.kind
+        of_text = [file for file in self._files if not file.name.lower().endswith(PARQUET)]
+        if kind == "image" and of_text:
+            raise UserError(
+                f"Images are read from Parquet files only. Received: {of_text[0].path}."
+            )
+        if kind == "text" or len(of_text) == len(self._files):
+            return ItemForm.of(pa.string())
+        parquet = [file for file in self._files if file not in of_text]
+        form = find_form(self._filesystem, parquet, self._columns)
+        if of_text and not pa.types.is_string(form.item_type):
+            raise UserError(
+                "All files of items must hold the same. Received: "
+                f"{of_text[0].path} holds texts, {parquet[0].path} holds {form.item_type}."
+            )
+        return form
 
     def iter_batches(self) -> Iterator[ItemBatch]:
         """Goes through the files' rows, file by file.
@@ -142,9 +167,7 @@ class FileItems:
     def _iter_file(self, bad_rows: BadRows) -> Iterator[ItemBatch]:
         name = bad_rows.path.lower()
         if name.endswith(PARQUET):
-            return iter_parquet(
-                self._columns, self.item_type, bad_rows, rows_per_batch=ROWS_PER_BATCH
-            )
+            return iter_parquet(self._columns, self._form, bad_rows, rows_per_batch=ROWS_PER_BATCH)
         for ending in CODECS:
             name = name.removesuffix(ending)
         columns = (self._columns.item, self._columns.group)

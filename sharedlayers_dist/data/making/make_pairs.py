@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from sharedlayers_dist.config import MakingConfig, PairsConfig
 from sharedlayers_dist.data.content_keys import content_keys
+from sharedlayers_dist.data.making.image_folders import ImageFolderItems
+from sharedlayers_dist.data.making.item_types import count_bytes
 from sharedlayers_dist.data.making.items import FileItems, ItemSource
 from sharedlayers_dist.data.making.output_folder import check_output, new_folder
 from sharedlayers_dist.data.making.planning import mine_sets, split_into_sets
@@ -47,15 +49,22 @@ def make_pairs(config: PairsConfig, *, progress: bool = False) -> PairsSummary:
           test                10 pairs (5 of one group) of 8 items and 2 groups
     """
     check_output(config.output)
-    source = FileItems(
-        config.items,
-        column=config.text or config.image,
-        group=config.group,
-        kind="text" if config.text else "image",
-        on_bad_row=config.on_bad_row,
-    )
+    source = _open_items(config)
     made_by = {"command": "sharedlayers pairs", "items": hide_secrets(config.items)}
     return make_pairs_of(source, config, made_by=made_by, progress=progress)
+
+
+def _open_items(config: PairsConfig) -> ItemSource:
+    """The items that `config` names: a column of files, or files in folders."""
+    if not config.group:
+        return ImageFolderItems(config.items, on_bad_row=config.on_bad_row)
+    return FileItems(
+        config.items,
+        column=config.item or config.text or config.image,
+        group=config.group,
+        kind="text" if config.text else "image" if config.image else "any",
+        on_bad_row=config.on_bad_row,
+    )
 
 
 def make_pairs_of(
@@ -105,7 +114,7 @@ def _make_in(
 ) -> PairsSummary:
     """Makes the sets in an empty folder."""
     with tqdm(unit=" items", desc="reading items", disable=not progress) as bar:
-        groups, keys = _read_groups_and_keys(source, bar)
+        groups, keys, num_bytes = _read_groups_and_keys(source, bar)
     if not len(keys):
         raise UserError(
             "There must be items to make pairs of. Received: 0 rows with an item and a group, and "
@@ -113,7 +122,7 @@ def _make_in(
             + (" (--on-bad-row error says why the first is)." if source.num_bad_rows else ".")
         )
     set_of_item, left_out = split_into_sets(groups.of_item, keys, options)
-    sets = mine_sets(groups.of_item, keys, set_of_item, source.item_type, options)
+    sets = mine_sets(groups.of_item, keys, set_of_item, num_bytes / len(keys), options)
     summary = PairsSummary(
         output=options.output,
         sets={name: summarize_set(pairs, groups.of_item) for name, pairs in sets.items()},
@@ -136,8 +145,9 @@ def _make_in(
     return summary
 
 
-def _read_groups_and_keys(source: ItemSource, bar: tqdm) -> tuple[Groups, np.ndarray]:
-    """Goes through the items once and keeps each one's group and content key."""
+def _read_groups_and_keys(source: ItemSource, bar: tqdm) -> tuple[Groups, np.ndarray, int]:
+    """Goes through the items once; each one's group and content key, and the bytes of all."""
+    num_bytes = 0
     code_of_group: dict[str, int] = {}
     codes, keys = [np.empty(0, np.int32)], [np.empty(0, np.uint64)]
     for items, groups in source.iter_batches():
@@ -148,6 +158,7 @@ def _read_groups_and_keys(source: ItemSource, bar: tqdm) -> tuple[Groups, np.nda
         ]
         codes.append(np.array(code_here, np.int32)[encoded.indices.to_numpy()])
         keys.append(content_keys(items))
+        num_bytes += count_bytes(items)
         bar.update(len(items))
     names = pa.array(list(code_of_group), pa.string())
-    return Groups(names, np.concatenate(codes)), np.concatenate(keys)
+    return Groups(names, np.concatenate(codes)), np.concatenate(keys), num_bytes

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from sharedlayers_dist.config import MakingConfig
 from sharedlayers_dist.data.making.mining import Possible, count_possible, mine_pairs
@@ -56,7 +55,7 @@ def mine_sets(
     group_of_item: np.ndarray,
     keys: np.ndarray,
     set_of_item: np.ndarray,
-    item_type: pa.DataType,
+    bytes_per_item: float,
     options: MakingConfig,
 ) -> dict[str, FilePairs]:
     """The pairs of each set that has a share, as numbers of items."""
@@ -75,7 +74,7 @@ def mine_sets(
     sets = {}
     for index, (name, (groups, contents)) in enumerate(inside.items()):
         positives, negatives = counts[name]
-        num_row_groups = count_row_groups(positives + negatives, item_type)
+        num_row_groups = count_row_groups(positives + negatives, bytes_per_item)
         blocks_per_row_group = -(-(positives + negatives) // (num_row_groups * _PAIRS_PER_BLOCK))
         mined = mine_pairs(
             groups,

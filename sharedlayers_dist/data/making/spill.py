@@ -64,7 +64,9 @@ def spill_items(
     Raises:
         RuntimeError: when the source gives another number of items than before.
     """
-    schema = pa.schema([("number", pa.int64()), ("item", source.item_type)])
+    # A part may be larger than 32 bits can tell.
+    spilled = _with_long_offsets(source.item_type)
+    schema = pa.schema([("number", pa.int64()), ("item", spilled)])
     start = 0
     with ExitStack() as stack:
         writers = []
@@ -77,10 +79,10 @@ def spill_items(
             numbers, part_of_number = needed.item[here], needed.part[here]
             for part in np.unique(part_of_number).tolist():
                 of_part = numbers[part_of_number == part]
+                taken = items.take(pa.array(of_part - start))
+                taken = taken if taken.type == spilled else taken.cast(spilled)
                 writers[part].write_batch(
-                    pa.record_batch(
-                        [pa.array(of_part), items.take(pa.array(of_part - start))], schema=schema
-                    )
+                    pa.record_batch([pa.array(of_part), taken], schema=schema)
                 )
             yield UsedItems(items, uses_in_training[start:stop])
             start = stop
@@ -107,6 +109,16 @@ def take_part(folder: Path, part: int) -> tuple[np.ndarray, pa.Array]:
         table = reader.read_all()
     path.unlink()
     return table["number"].to_numpy(), table["item"].combine_chunks()
+
+
+def _with_long_offsets(item_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_string(item_type):
+        return pa.large_string()
+    if pa.types.is_binary(item_type):
+        return pa.large_binary()
+    if pa.types.is_list(item_type):
+        return pa.large_list(item_type.value_field)
+    return item_type
 
 
 def _path_of(folder: Path, part: int) -> Path:

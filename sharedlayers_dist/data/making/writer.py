@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharedlayers_dist.data.alphabet import make_alphabet
-from sharedlayers_dist.data.items.column import ItemColumn
+from sharedlayers_dist.data.items.column import TYPES_OF_ITEMS, ItemColumn
 from sharedlayers_dist.data.making.chaining import RUN_LENGTH
 from sharedlayers_dist.data.making.items import ItemSource
-from sharedlayers_dist.data.making.parquet_files import num_bytes_of
 from sharedlayers_dist.data.making.spill import (
     iter_sides,
     plan_needed,
@@ -69,15 +68,17 @@ class _File(NamedTuple):
     rows_per_row_group: np.ndarray
 
 
-def count_row_groups(num_pairs: int, item_type: pa.DataType) -> int:
+def count_row_groups(num_pairs: int, bytes_per_item: float) -> int:
     """Row groups to cut `num_pairs` into: about 2,048 pairs each, fewer in small sets.
 
-    Small sets are cut finer, down to 64 pairs, so that 24 readers at a time all have some; a row
-    group of images holds at most 64 MB.
+    Small sets are cut finer, down to 64 pairs, so that 24 readers at a time all have some; of large
+    items a row group holds about 64 MB at most.
+
+    Args:
+        num_pairs: pairs of one set.
+        bytes_per_item: mean size of an item.
     """
-    max_rows = _MAX_ROWS
-    if isinstance(item_type, pa.FixedShapeTensorType):
-        max_rows = max(1, min(max_rows, _MAX_BYTES // (2 * num_bytes_of(item_type))))
+    max_rows = max(1, min(_MAX_ROWS, int(_MAX_BYTES / (2 * max(bytes_per_item, 1)))))
     if num_pairs < _STREAMS * min(_MIN_ROWS, max_rows):
         return max(1, -(-num_pairs // min(_MIN_ROWS, max_rows)))
     return _STREAMS * -(-num_pairs // (_STREAMS * max_rows))
@@ -104,12 +105,12 @@ def write_sets(
         advance: called with the number of items read and of pairs written, as they are.
 
     Raises:
-        UserError: for items that are neither texts nor images.
+        UserError: for what holds no items.
         RuntimeError: when the source gives another number of items than before.
     """
     column = ItemColumn.of(source.item_type)
     if column is None:
-        raise UserError(f"Items must be texts or images. Received: {source.item_type}.")
+        raise UserError(f"Items must be {TYPES_OF_ITEMS}. Received: {source.item_type}.")
     parts = _plan_parts(folder, sets)
     needed = plan_needed(
         [
@@ -128,7 +129,7 @@ def write_sets(
             alphabet = make_alphabet(iter_sides(used))
         else:
             for _ in used:
-                pass  # Nothing is made of the training images but the files.
+                pass  # Nothing is made of the training items but the files.
         metadata = PairMetadata(
             kind=column.kind, alphabet=alphabet, made_by=dict(made_by), run_length=RUN_LENGTH
         )
@@ -173,11 +174,13 @@ def _write_file(
     """Writes one Parquet file from the `items` (n,) with these `numbers` (n,), in order."""
     file.path.parent.mkdir(exist_ok=True)
     start = file.rows.start
+    item_type = schema.field("a").type
     with pq.ParquetWriter(file.path, schema, compression="zstd") as writer:
         for num_rows in file.rows_per_row_group.tolist():
             rows = slice(start, start + num_rows)
             sides = [pairs.a[rows], pairs.b[rows]]
-            columns = [items.take(pa.array(np.searchsorted(numbers, side))) for side in sides]
+            taken = [items.take(pa.array(np.searchsorted(numbers, side))) for side in sides]
+            columns = [x if x.type == item_type else x.cast(item_type) for x in taken]
             columns.append(pa.array(pairs.label[rows]))
             columns += [groups.names.take(pa.array(groups.of_item[side])) for side in sides]
             writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=num_rows)
