@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from array import array
 
 from pyarrow import fs
 
@@ -23,6 +24,8 @@ class BadRows:
         self.filesystem = filesystem
         self.path = path
         self.count = 0
+        self.rows = array("q")
+        """Numbers of the single rows among them."""
         self._skip = skip
 
     def reject(self, reason: str, *, row: int, line: int | None = None) -> None:
@@ -38,6 +41,7 @@ class BadRows:
                 "out with --on-bad-row skip."
             )
         self.count += 1
+        self.rows.append(row)
 
     def reject_part(
         self, error: Exception, file: NotedFile, place: str, num_rows: int | None = None

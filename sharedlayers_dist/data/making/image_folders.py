@@ -79,6 +79,8 @@ class ImageFolderItems:
             )
         self._files = sorted(found, key=lambda file: file.name)
         self._warn_of_empty_folders(folder)
+        self._left_out: frozenset[str] | None = None
+        """Names of the files that are no images; None until all have been looked at."""
         self.num_bad_rows = 0
         """Files that the last complete pass left out."""
 
@@ -89,17 +91,19 @@ class ImageFolderItems:
             UserError: for a file that is no image, unless such files are skipped; names it.
             StorageError: where the storage fails.
         """
-        num_bad_rows = 0
+        left_out: set[str] = set(self._left_out or ())
+        files_to_read = [file for file in self._files if file.name not in left_out]
         with ThreadPoolExecutor(_READING_THREADS, "sharedlayers-files") as pool:
-            for files in _cut(self._files):
+            for files in _cut(files_to_read):
                 contents, bad = self._read(files, pool)
                 for place in sorted(bad):
                     self._reject(files[place], bad[place])
-                num_bad_rows += len(bad)
+                left_out |= {files[place].name for place in bad}
                 is_good = pa.array([place not in bad for place in range(len(files))], pa.bool_())
                 groups = [file.name.split("/")[0] for n, file in enumerate(files) if n not in bad]
                 yield ItemBatch(contents.filter(is_good), pa.array(groups, pa.string()))
-        self.num_bad_rows = num_bad_rows
+        self._left_out = frozenset(left_out)
+        self.num_bad_rows = len(left_out)
 
     def _warn_of_empty_folders(self, folder: str) -> None:
         """Says which folders make no group; stores have none that are empty."""
@@ -130,8 +134,10 @@ class ImageFolderItems:
         """The bytes of files, and which of them are no images, and why."""
         read = list(pool.map(self._read_one, files))
         contents = pa.array([content for content, _ in read], pa.binary())
-        codec = ImageFileCodec(shape=())
-        bad = codec.find_bad(codec.read(pa.chunked_array([contents])), thoroughly=True)
+        bad: BadItems = {}
+        if self._left_out is None:  # Decoding takes longest, and once is enough.
+            codec = ImageFileCodec(shape=())
+            bad = codec.find_bad(codec.read(pa.chunked_array([contents])), thoroughly=True)
         return contents, bad | {n: reason for n, (_, reason) in enumerate(read) if reason}
 
     def _read_one(self, file: FoundFile) -> tuple[bytes | None, str]:

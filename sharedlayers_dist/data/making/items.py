@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from sharedlayers_dist.data.files import PARQUET, find_files
@@ -126,6 +127,8 @@ class FileItems:
                 raise UserError(f"{file.path} is empty. Write it anew, or remove it.")
         self.num_bad_rows = 0
         self._form = self._find_form()
+        self._bad_rows_of: dict[str, np.ndarray] = {}
+        """Of files of images, once all have been decoded, the numbers of the bad rows by path."""
 
     @property
     def item_type(self) -> pa.DataType:
@@ -158,16 +161,26 @@ class FileItems:
             UserError: names the file, the column and the row that something is wrong with.
         """
         num_bad_rows = 0
+        found: dict[str, np.ndarray] = {}
         for file in self._files:
             bad_rows = BadRows(self._filesystem, file.path, skip=self._skip)
             yield from self._iter_file(bad_rows)
             num_bad_rows += bad_rows.count
+            if pa.types.is_binary(self.item_type):  # Decoding takes longest, and once is enough.
+                found[file.path] = np.array(bad_rows.rows, np.int64)
+        self._bad_rows_of = found
         self.num_bad_rows = num_bad_rows
 
     def _iter_file(self, bad_rows: BadRows) -> Iterator[ItemBatch]:
         name = bad_rows.path.lower()
         if name.endswith(PARQUET):
-            return iter_parquet(self._columns, self._form, bad_rows, rows_per_batch=ROWS_PER_BATCH)
+            return iter_parquet(
+                self._columns,
+                self._form,
+                bad_rows,
+                rows_per_batch=ROWS_PER_BATCH,
+                known=self._bad_rows_of.get(bad_rows.path),
+            )
         for ending in CODECS:
             name = name.removesuffix(ending)
         columns = (self._columns.item, self._columns.group)

@@ -55,7 +55,12 @@ class ItemBatch(NamedTuple):
 
 
 def iter_parquet(
-    columns: ItemColumns, form: ItemForm, bad_rows: BadRows, *, rows_per_batch: int
+    columns: ItemColumns,
+    form: ItemForm,
+    bad_rows: BadRows,
+    *,
+    rows_per_batch: int,
+    known: np.ndarray | None = None,
 ) -> Iterator[ItemBatch]:
     """Goes through a file's row groups in bounded memory.
 
@@ -64,6 +69,7 @@ def iter_parquet(
         form: What becomes of the items.
         bad_rows: What happens to those that cannot be used; it knows the file.
         rows_per_batch: Most rows of a batch; fewer where the items are large.
+        known: int64 (n,), numbers of the bad rows where all have been looked at before.
 
     Raises:
         UserError: for a file without a footer, a column that is missing or of another type, and
@@ -86,7 +92,12 @@ def iter_parquet(
                     batch = next(batches)
                     items = batch.column(columns.item)
                     groups = batch.column(columns.group).cast(pa.string())
-                    bad = _find_bad(items, groups, columns, form)
+                    if known is None:
+                        bad = _find_bad(items, groups, columns, form)
+                    else:
+                        here = known - (first_row + num_read)
+                        of_batch = here[(here >= 0) & (here < len(batch))]
+                        bad = dict.fromkeys(of_batch.tolist(), "has been found to be bad")
                 except (pa.ArrowException, OSError) as error:
                     place = f"row group {row_group}"
                     bad_rows.reject_part(error, source, place, num_rows - num_read)

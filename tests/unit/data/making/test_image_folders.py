@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from sharedlayers_dist.cli import main
 from sharedlayers_dist.config import PairsConfig
-from sharedlayers_dist.data import index_dataset, make_pairs
+from sharedlayers_dist.data import ImageFileCodec, index_dataset, make_pairs
 from sharedlayers_dist.data.making import image_folders as folders_module
 from sharedlayers_dist.data.making.image_folders import ImageFolderItems
 from sharedlayers_dist.errors import UserError
@@ -99,6 +99,21 @@ def test_what_is_no_image_of_a_group_is_named_or_left_out(tmp_path, name, conten
         ["cats", "cats", "dogs", "dogs"],
         1,
     )
+
+
+def test_files_are_decoded_once_and_the_bad_ones_left_out_again(tmp_path, monkeypatch):
+    fill(tmp_path, {"cats": 3, "dogs": 2})
+    (tmp_path / "cats" / "1.png").write_bytes(b"GIF89a")
+    (tmp_path / "README").write_bytes(b"x")
+    source = ImageFolderItems(str(tmp_path), on_bad_row="skip")
+
+    def read_all():
+        return [item for batch in source.iter_batches() for item in batch.items.to_pylist()]
+
+    first = read_all()
+    monkeypatch.setattr(ImageFileCodec, "find_bad", lambda *_, **__: pytest.fail("decoded"))
+    assert read_all() == read_all() == first
+    assert (len(first), source.num_bad_rows) == (4, 2)
 
 
 def test_a_folder_without_images_is_no_group_and_is_told(tmp_path):

@@ -213,3 +213,21 @@ def test_row_groups_of_large_files_stay_small(tmp_path, monkeypatch):
     footer = pq.read_metadata(path)
     assert [footer.row_group(n).num_rows for n in range(footer.num_row_groups)] == [4] * 24
     assert set(pq.read_table(path)["a"].to_pylist()) <= set(files)
+
+
+def test_files_of_images_are_decoded_once_and_the_bad_ones_left_out_again(tmp_path, monkeypatch):
+    sample = BY_NAME["image-files"]
+    column = pa.concat_arrays([sample.column, pa.array([b"GIF89a", None]), sample.column])
+    for name in ("1.parquet", "2.parquet"):
+        write_items(tmp_path / "items", column, ["x"] * 12, name, row_group_size=5)
+    source = FileItems(
+        str(tmp_path / "items"), column="item", group="who", kind="any", on_bad_row="skip"
+    )
+
+    def read():
+        return [item for batch in source.iter_batches() for item in batch.items.to_pylist()]
+
+    first = read()
+    monkeypatch.setattr(parquet_module.ItemForm, "find_bad", lambda *_: pytest.fail("decoded"))
+    assert read() == read() == first == sample.column.to_pylist() * 4
+    assert source.num_bad_rows == 4
