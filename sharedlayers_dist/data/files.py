@@ -44,7 +44,7 @@ class FoundFile(NamedTuple):
 
 
 def find_files(
-    uri: str, *, endings: Sequence[str] = PARQUET, what: str = "dataset"
+    uri: str, *, endings: Sequence[str] = PARQUET, what: str = "dataset", remedy: str = ""
 ) -> tuple[fs.FileSystem, list[FoundFile]]:
     """All data files in a folder and those below it, sorted by name; or the one file.
 
@@ -56,6 +56,7 @@ def find_files(
         uri: a path or a URI that pyarrow knows.
         endings: endings of the names of data files, in lower case.
         what: what the files are together, for messages.
+        remedy: a sentence to add where no file has such an ending.
 
     Raises:
         UserError: where there is nothing, or nothing with such an ending; for a link that leads
@@ -73,6 +74,7 @@ def find_files(
         raise UserError(
             f"A folder of data needs at least one file named {wanted}. "
             f"Received: {shown}, which has none{f', but {left_out}' if left_out else ''}."
+            + (f" {remedy}" if remedy else "")
         )
     if left_out:
         warnings.warn(f"Left out of the {what} {shown}: {left_out}.", stacklevel=3)

@@ -38,12 +38,16 @@ def find_table_size(model: keras.Model, tensor: keras.KerasTensor) -> int | None
             # A layer of one's own may make other ids of them first.
             if type(call.layer).call is keras.layers.Embedding.call:
                 sizes.append(call.layer.input_dim)
-        elif isinstance(call.layer, keras.Layer) and has_graph(call.layer):
-            given = tensors_for_inputs(call)
+        elif isinstance(call.layer, keras.Layer) and _runs_its_graph(call.layer):
             found = (
                 find_table_size(call.layer, inner)
-                for inner, value in zip(call.layer.inputs, given, strict=True)
+                for inner, value in zip(call.layer.inputs, tensors_for_inputs(call), strict=False)
                 if value is tensor
             )
             sizes += [size for size in found if size is not None]
     return min(sizes, default=None)
+
+
+def _runs_its_graph(layer: keras.Layer) -> bool:
+    """Whether a call of a model within a model is what its graph says, and no code of one's own."""
+    return has_graph(layer) and type(layer).__module__.startswith("keras.")

@@ -123,8 +123,8 @@ class ImageFolderItems:
         if empty:
             more = ", ..." if len(empty) > _NUM_NAMED else ""
             warnings.warn(
-                f"Left out of {hide_secrets(folder)}: {len(empty):,} folders without a file of "
-                f"their own ({', '.join(empty[:_NUM_NAMED])}{more}).",
+                f"No groups in {hide_secrets(folder)} are the folders without a file, "
+                f"{len(empty):,} in number: {', '.join(empty[:_NUM_NAMED])}{more}.",
                 stacklevel=3,
             )
 

@@ -116,7 +116,12 @@ class FileItems:
     ):
         self._columns = ItemColumns(column, group, kind)
         self._skip = on_bad_row == "skip"
-        self._filesystem, self._files = find_files(path, endings=_ENDINGS, what="file of items")
+        self._filesystem, self._files = find_files(
+            path,
+            endings=_ENDINGS,
+            what="file of items",
+            remedy="Where it is a folder of image folders, name no columns.",
+        )
         for file in self._files:  # A single one may have any name and size.
             if not file.name.lower().endswith(_ENDINGS):
                 raise UserError(

@@ -120,7 +120,7 @@ def test_a_folder_without_images_is_no_group_and_is_told(tmp_path):
     fill(tmp_path, {"cats": 2, "dogs": 2})
     (tmp_path / "mice").mkdir()
     (tmp_path / "rats" / "white").mkdir(parents=True)
-    with pytest.warns(UserWarning, match=r"2 folders without a file of their own \(mice, rats\)"):
+    with pytest.warns(UserWarning, match=r"folders without a file, 2 in number: mice, rats\."):
         _, groups, num_bad = read(tmp_path)
     assert (set(groups), num_bad) == ({"cats", "dogs"}, 0)
 
@@ -138,11 +138,18 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_refused(tmp_path):
 def test_what_is_no_folder_of_image_folders_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "data" / "more").mkdir(parents=True)
-    write(tmp_path / "data" / "more" / "items.parquet")
+    data = tmp_path / "data" / "more" / "items.parquet"
+    write(data)
     fill(tmp_path, {"flat": 2})
     for path in ("data", "data/more/items.parquet", "empty", "flat", "flat/0.png"):
         with pytest.raises(UserError, match=rf"GROUP/IMAGE\.png .*{path}', which has none.*--item"):
             ImageFolderItems(str(tmp_path / path))
+    data.unlink()
+    config = PairsConfig(
+        items=str(tmp_path), item="image", group="who", output=str(tmp_path / "out")
+    )
+    with pytest.raises(UserError, match=r"2 files .*flat/0\.png.*folders, name no columns\.$"):
+        make_pairs(config)
     with pytest.raises(UserError, match="There is no such folder of image folders"):
         ImageFolderItems(str(tmp_path / "absent"))
 
