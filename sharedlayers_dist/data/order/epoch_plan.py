@@ -203,24 +203,24 @@ class EpochPlan:
         holders = Counter(piece for cursor in cursors for piece in cursor.pieces)
         for step in range(start_step, self.num_steps, steps_at_once):
             after = min(step + steps_at_once, self.num_steps)
-            rows, positions_of_streams, finished = [], [], []
+            rows, positions_of_streams = [], []
+            left: set[int] = set()
             for stream, cursor in zip(streams, cursors, strict=True):
                 item, stop = cursor.item, self.first_item(stream, after)
                 positions_of_streams.append(np.arange(item, stop) * self.num_streams + stream)
                 while cursor.item < stop:
                     if cursor.is_at_end_of_window:
-                        left = cursor.pieces
+                        left.update(cursor.pieces)
+                        holders.subtract(cursor.pieces)
                         cursor.enter(cursor.window.number + 1)
                         holders.update(cursor.pieces)
-                        holders.subtract(left)
-                        finished += [piece for piece in left if not holders[piece]]
                     rows.append(cursor.take(stop))
             positions = np.concatenate(positions_of_streams)
             yield StepRows(
                 step,
                 np.concatenate([*rows, np.empty(0, np.int64)])[np.argsort(positions)],
                 np.bincount(positions // self.batch_size - step, minlength=after - step),
-                np.array(finished, np.int64),
+                np.array([piece for piece in left if not holders[piece]], np.int64),
             )
 
 
