@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.dist.collectives import allgather_object
+from sharedlayers_dist.dist.gradients.keras_hooks import compiled_metrics
 from sharedlayers_dist.errors import CollectiveUserError
 
 
@@ -43,37 +44,51 @@ def describe_entry(
 ) -> dict[str, str]:
     """What a rank brings along, as texts by name."""
     params = params or {}
-    losses = keras.tree.flatten(model.loss)
+    metrics, weighted_metrics = compiled_metrics(model)
     return {
         "first epoch": str(epoch),
         "epochs": str(params.get("epochs")),
         "steps of an epoch": str(params.get("steps")),
         "optimizer": f"{type(model.optimizer).__name__}({_read_settings(model.optimizer)})",
-        "loss": ", ".join(map(_name_of, losses)),
+        "loss": _describe_each(model.loss),
+        "metrics": _describe_each(metrics),
+        "weighted metrics": _describe_each(weighted_metrics),
     }
 
 
-def _name_of(loss: Any) -> str:
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", None)
-    return loss if isinstance(loss, str) else name or type(loss).__name__
+def _describe_each(parts: Any) -> str:
+    """The losses or metrics of one argument of `compile`, in any structure."""
+    found = [part for part in keras.tree.flatten(parts) if part is not None]
+    return ", ".join(map(_describe, found)) or "none"
 
 
-def _read_settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """An optimizer's settings; none where it does not tell them."""
+def _describe(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if hasattr(part, "get_config"):
+        return f"{type(part).__name__}({_read_settings(part)})"
+    return getattr(part, "__name__", type(part).__name__)
+
+
+def _read_settings(part: Any) -> dict[str, Any]:
+    """The settings of an optimizer, a loss or a metric; none where it does not tell them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of what could not be saved, which nobody wants to.
         try:
-            return _plain(optimizer.get_config())
-        except NotImplementedError:
+            return _plain(part.get_config())
+        except Exception:  # A class of the user's own need not be one that can be saved.
             return {}
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values, but for the name, which is made up, and a rate that is broadcast."""
+    """The plain values, but for the name, which is made up, and a rate that is broadcast.
+
+    A function is none: Keras has it as bytes, which differ from process to process.
+    """
     return {
         name: _plain(value) if isinstance(value, dict) else value
         for name, value in config.items()
         if isinstance(value, str | bool | int | float | dict | None)
-        and name != "name"
+        and name not in ("name", "fn")
         and not (name == "learning_rate" and isinstance(value, float))
     }

@@ -30,7 +30,9 @@ def exact_metrics(model: keras.Model) -> dict[str, Any]:
     ranks must call it.
 
     Raises:
-        UserError: on every rank, if a metric's states cannot be added; see `ExactMetrics`.
+        UserError: on every rank, if a metric's states cannot be added; see `ExactMetrics`. Also if
+            a function of one's own was called before this process made an `ExactMetrics` or a
+            `DistributedOptimizer`, which see whether it gives a number for each sample.
     """
     return _results(model, _states(model))
 
@@ -172,7 +174,15 @@ def _as_plain(value: Any) -> Any:
 def _not_additive(model: keras.Model) -> UserError | None:
     """Returns an error that names the first metric whose states cannot be added."""
     for metric in _metrics(model):
-        if gives_one_number_a_batch(metric):
+        one_number = gives_one_number_a_batch(metric)
+        if one_number is None:
+            return UserError(
+                "Whether a metric's function gives a number for each sample is seen where it is "
+                f"called. Received: metric={metric.name!r}, called before this process made "
+                "ExactMetrics() or a DistributedOptimizer. Let the model be evaluated with "
+                "callbacks=[dist.ExactMetrics()]."
+            )
+        if one_number:
             return UserError(
                 "A metric must give a number for each sample, to be averaged over the samples of "
                 f"all ranks. Received: metric={metric.name!r}, a function that gives one number "

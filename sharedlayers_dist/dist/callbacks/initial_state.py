@@ -31,8 +31,8 @@ class BroadcastInitialState(keras.callbacks.Callback):
     and gets its state then, still before it computes anything.
 
     Before the first step it compares how the ranks have entered `fit`: the epoch they begin with,
-    epochs, steps, optimizer, loss. It also calls `prepare(model)`, which makes gradients the
-    mean over all samples of all ranks. With one rank it does nothing else.
+    epochs, steps, optimizer, loss, metrics. It also calls `prepare(model)`, which makes gradients
+    the mean over all samples of all ranks. With one rank it does nothing else.
 
     Args:
         root: The rank whose state all get.

@@ -125,6 +125,7 @@ def note_functions_of_batches() -> None:
     """
     plain_update = keras.metrics.MeanMetricWrapper.update_state
 
+    @functools.wraps(plain_update)
     def update_state(self: Any, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         function = self._fn
 
@@ -143,6 +144,13 @@ def note_functions_of_batches() -> None:
     keras.metrics.MeanMetricWrapper.update_state = update_state
 
 
-def gives_one_number_a_batch(metric: keras.metrics.Metric) -> bool:
-    """Returns whether a metric has seen its function give one number for a batch of samples."""
-    return getattr(metric, _ONE_NUMBER_A_BATCH, False)
+def gives_one_number_a_batch(metric: keras.metrics.Metric) -> bool | None:
+    """Returns whether a metric has seen its function give one number for a batch of samples.
+
+    None for a function that is not Keras's own while `note_functions_of_batches` was not called.
+    """
+    is_noted = note_functions_of_batches.cache_info().currsize > 0
+    if is_noted or not isinstance(metric, keras.metrics.MeanMetricWrapper):
+        return getattr(metric, _ONE_NUMBER_A_BATCH, False)
+    is_keras_own = getattr(metric._fn, "__module__", "").startswith("keras.")
+    return False if is_keras_own else None

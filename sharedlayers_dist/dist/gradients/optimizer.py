@@ -14,7 +14,10 @@ from tensorflow.python.ops import control_flow_util
 
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.gradients.accumulation import LocalAccumulation
-from sharedlayers_dist.dist.gradients.keras_hooks import trainable_variables_of
+from sharedlayers_dist.dist.gradients.keras_hooks import (
+    note_functions_of_batches,
+    trainable_variables_of,
+)
 from sharedlayers_dist.dist.gradients.reduction import GradientReduction, NoReduction
 from sharedlayers_dist.dist.gradients.reduction_options import (
     Adasum,
@@ -101,6 +104,7 @@ def _distribute(optimizer: Any, options: ReductionOptions, passes: int, *, is_me
     reduction: GradientReduction | NoReduction = NoReduction()
     if runtime.size() > 1:
         reduction = GradientReduction(options, name=f"sharedlayers_dist.{next(_numbers)}")
+        note_functions_of_batches()  # Before the model is compiled, and so before it is evaluated.
     accumulation = LocalAccumulation(passes, mean=is_mean) if passes > 1 else None
     if accumulation is not None and optimizer.built:
         accumulation.build(trainable_variables_of(optimizer))

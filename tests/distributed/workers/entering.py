@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from sharedlayers_dist import dist
+from sharedlayers_dist.dist.gradients.keras_hooks import note_functions_of_batches
 from sharedlayers_dist.world import World
 from tests.distributed.workers.small import ONE, Rows, fit, make_model, raises
 
@@ -144,9 +146,35 @@ def case_ranks_with_other_steps_or_settings_are_refused(world: World) -> None:
     enter(sgd(0.1 * (1 + world.rank)), (8, 8))  # Rank zero's rate is broadcast.
 
 
+def case_ranks_with_another_loss_or_metric_are_refused(world: World) -> None:
+    """Metrics of one shape would be added up as if they were one."""
+
+    def enter(loss: Any, metrics: list[Any]) -> None:
+        model = make_model()
+        optimizer = dist.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        model.compile(optimizer, loss, metrics=metrics)
+        model.fit(Rows(world), verbose=0, callbacks=dist.default_callbacks())
+
+    last = world.rank == world.size - 1
+    smooth = keras.losses.BinaryCrossentropy(label_smoothing=0.1 if last else 0.0)
+    raises(ValueError, "loss: BinaryCrossentropy.*label_smoothing", lambda: enter(smooth, []))
+    raises(
+        ValueError,
+        "metrics: accuracy on rank 0.*mae on rank",
+        lambda: enter("mse", ["mae" if last else "accuracy"]),
+    )
+    if last:  # Keras numbers the names of one process on.
+        keras.metrics.AUC()
+    enter(keras.losses.MeanSquaredError(), [keras.metrics.AUC(), correct])
+
+
 def precision_of_batch(y_true: Any, y_pred: Any) -> Any:
     accepted = keras.ops.cast(y_pred > 0.5, "float32")
     return keras.ops.sum(accepted * y_true) / (keras.ops.sum(accepted) + 1e-7)
+
+
+def correct(y_true: Any, y_pred: Any) -> Any:
+    return keras.ops.cast((y_pred > 0.5) == (y_true > 0.5), "float32")[:, 0]
 
 
 def case_a_metric_of_a_batch_is_refused(world: World) -> None:
@@ -155,13 +183,27 @@ def case_a_metric_of_a_batch_is_refused(world: World) -> None:
         "metric='precision_of_batch', a function that gives one number",
         lambda: fit(world, metrics=lambda: [precision_of_batch]),
     )
-
-    def correct(y_true: Any, y_pred: Any) -> Any:
-        return keras.ops.cast((y_pred > 0.5) == (y_true > 0.5), "float32")[:, 0]
-
     _, logs = fit(world, metrics=lambda: [correct])
     _, expected = fit(ONE, metrics=lambda: [correct])
     np.testing.assert_allclose(logs["correct"], expected["correct"], rtol=2e-5)
+
+
+def case_a_metric_of_a_batch_is_refused_after_evaluating_alone(world: World) -> None:
+    """Where nothing of this package was made before the metric was called, and where it was."""
+    noting = keras.metrics.MeanMetricWrapper.update_state
+    keras.metrics.MeanMetricWrapper.update_state = getattr(noting, "__wrapped__", noting)
+    note_functions_of_batches.cache_clear()
+    for distribute, said in (
+        (lambda optimizer: optimizer, "called before"),
+        (dist.DistributedOptimizer, "a function that gives one number"),
+    ):
+        model = make_model()
+        model.compile(
+            distribute(keras.optimizers.SGD()), "mse", metrics=["accuracy", precision_of_batch]
+        )
+        model.evaluate(Rows(world), verbose=0)
+        found = functools.partial(dist.exact_metrics, model)
+        raises(ValueError, f"metric='precision_of_batch', {said}", found)
 
 
 def case_a_warm_up_that_goes_on_reaches_the_full_rate(world: World) -> None:
