@@ -29,13 +29,7 @@ BuildModel = Callable[..., Any]
 """Returns an encoder or a pair model; takes the model options as keywords."""
 HEAD_OF_OWN_ENCODER = "scaled_cosine"
 _MEANS = ("sum_over_batch_size", "mean")
-_NOT_OF_COMPILING = (
-    "gradient_accumulation",
-    "monitor",
-    "monitor_mode",
-    "early_stopping",
-    "plateau",
-)
+_NOT_COMPILED = ("gradient_accumulation", "monitor", "monitor_mode", "early_stopping", "plateau")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +105,11 @@ def _require_score(model: keras.Model) -> None:
             "A pair model gives one score for a pair, shape (batch, 1). Received: a model "
             f"{model.name!r} with the output shapes {shapes}. End it with Dense(1, "
             'activation="sigmoid").'
+        )
+    if "float16" in (dtype := model.outputs[0].dtype):
+        raise UserError(
+            "A score has 32 bits: many of those of 16 are equal. Received: a model "
+            f'{model.name!r} that gives {dtype}. Make its last layer with dtype="float32".'
         )
     (last,) = (
         call
@@ -274,7 +273,7 @@ def _refuse_options_beside(options: OptimizationConfig) -> None:
     given = {
         field.name: getattr(options, field.name)
         for field in fields(options)
-        if field.name not in _NOT_OF_COMPILING and getattr(options, field.name) != field.default
+        if field.name not in _NOT_COMPILED and getattr(options, field.name) != field.default
     }
     if given:
         received = ", ".join(f"{name}={value!r}" for name, value in given.items())

@@ -25,11 +25,11 @@ def make_encoder(units: int = 3, **options) -> keras.Model:
     return keras.Model(ids, layers.GlobalMaxPooling1D()(x))
 
 
-def make_pair_model(**compile_options) -> keras.Model:
+def make_pair_model(score_dtype: str | None = None, **compile_options) -> keras.Model:
     a, b = (keras.Input((280,), dtype="int32", name=name) for name in "ab")
     encoder = make_encoder()
-    score = layers.Dense(1, activation="sigmoid")(layers.Subtract()([encoder(a), encoder(b)]))
-    model = keras.Model([a, b], score)
+    head = layers.Dense(1, activation="sigmoid", dtype=score_dtype)
+    model = keras.Model([a, b], head(layers.Subtract()([encoder(a), encoder(b)])))
     if compile_options:
         model.compile(**compile_options)
     return model
@@ -182,6 +182,16 @@ def test_layers_compute_in_the_precision_asked_for_and_scores_in_32_bits():
     assert keras.config.dtype_policy().name == before
     computed = {layer.compute_dtype for layer in built.plain.layers if layer.weights}
     assert computed == {"bfloat16", "float32"}
+    assert built.plain.outputs[0].dtype == "float32"
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_pair_model_of_ones_own_whose_scores_would_tie_is_refused(precision):
+    with pytest.raises(UserError, match=r'A score has 32 bits.*float16.*dtype="float32"'):
+        build_pair_model(ModelConfig(precision=precision), make_pair_model)
+    built = build_pair_model(
+        ModelConfig(precision=precision), lambda: make_pair_model(score_dtype="float32")
+    )
     assert built.plain.outputs[0].dtype == "float32"
 
 
