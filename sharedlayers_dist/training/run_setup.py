@@ -89,16 +89,16 @@ def prepare_run(
     run.files.clean()
     run.files.clean(FOLDER)
     state = own.state if own is not None else {}
-    job = RunSetup(training=training, validation=validation, facts=facts, state=state)
-    return job, own or others
+    setup = RunSetup(training=training, validation=validation, facts=facts, state=state)
+    return setup, own or others
 
 
-def describe_run(job: RunSetup, config: TrainConfig, num_ranks: int) -> str:
+def describe_run(setup: RunSetup, config: TrainConfig, num_ranks: int) -> str:
     """The one line that a person wants to see before the first step."""
-    going_on = f", going on after step {job.start.step}" if job.start.step else ""
+    going_on = f", going on after step {setup.start.step}" if setup.start.step else ""
     head = "" if config.head == "auto" else f" ({config.head})"
     return (
-        f"{config.model}{head} on {describe_source(job.training.source, config)}, over "
+        f"{config.model}{head} on {describe_source(setup.training.source, config)}, over "
         f"{num_ranks} rank(s){going_on}"
     )
 
