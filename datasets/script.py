@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from sharedlayers_dist.errors import UserError, one_line, show_warnings_in_one_line
 from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.world import Launch
 
 
 def run(app: App) -> None:
@@ -19,6 +20,7 @@ def run(app: App) -> None:
     name = Path(sys.argv[0]).name
     show_warnings_in_one_line(name)
     try:
+        Launch.detect().require_one_process(name, "Start it without a launcher, once.")
         app(exit_on_error=False, print_error=False)
     except (CycloptsError, UserError, OSError) as error:
         print(f"{name}: {hide_secrets(one_line(error))}", file=sys.stderr)
