@@ -31,8 +31,9 @@ class PairFigures:
     num_bad_rows: int = 0
     """Rows that were left out because they cannot be used; no other figure knows of them."""
     loss: float
-    """Binary cross-entropy in nats: the sum of weight times loss, divided by the number of pairs.
-    Scores are moved into [1e-7, 1 - 1e-7] for it, as Keras does."""
+    """Binary cross-entropy in nats, whatever loss a run was trained with: the sum of weight times
+    loss, divided by the number of pairs. Scores are moved into [1e-7, 1 - 1e-7] for it, as Keras
+    does."""
     accuracy: float
     """Weighted share of pairs on the right side of a score of 0.5."""
     roc_auc: float | None
