@@ -21,6 +21,7 @@ from pyarrow import fs
 
 from sharedlayers_dist.data.damage import NotedFile, OpenFile
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.storage.bounded_reads import iterate_bounded, read_bounded
 from sharedlayers_dist.storage.failures import storage_error
 from sharedlayers_dist.storage.uri import hide_secrets, open_filesystem
 
@@ -100,13 +101,13 @@ def list_files(
     if not base:
         raise UserError(f"The {what} {shown} cannot be listed: it names nothing in its store.")
     try:
-        info = filesystem.get_file_info(base)
+        info = read_bounded(filesystem.get_file_info, base, what=shown)
         if info.type == fs.FileType.File:
             return filesystem, [FoundFile(base, info.base_name, info.size)], False
         if info.type == fs.FileType.NotFound:
             raise UserError(f"There is no such {what}: {shown}.")
         if isinstance(filesystem, fs.LocalFileSystem):
-            return filesystem, list(_walk(base, endings)), True
+            return filesystem, list(iterate_bounded(_walk(base, endings), what=shown)), True
         return filesystem, list(_list_store(filesystem, base)), True
     except (pa.ArrowException, OSError) as error:
         raise storage_error(error, f"The {what} {shown} cannot be listed") from error

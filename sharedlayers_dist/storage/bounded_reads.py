@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
 READ_LIMIT_SECONDS = 90.0
 """Less than the 100 seconds after which the other ranks give up a rank that does not come: its own
 error, which names the file, must be there before."""
+_SLOWEST_BYTES_PER_SECOND = 10e6
 
 
 class ReadPool:
@@ -109,6 +111,39 @@ def read_bounded(
     """
     with ReadPool(1, name="sharedlayers-read") as pool:
         return wait_for_read(pool.submit(read, *args), what=what, limit_seconds=limit_seconds)
+
+
+def iterate_bounded(
+    items: Iterable[T], *, what: str, limit_seconds: float = READ_LIMIT_SECONDS
+) -> Iterator[T]:
+    """Yields `items`, and waits for none of them for ever: the limit is of each.
+
+    Example:
+        >>> list(iterate_bounded("abc", what="three letters"))
+        ['a', 'b', 'c']
+    """
+    iterator, end = iter(items), object()
+    with ReadPool(1, name="sharedlayers-list") as pool:
+        while True:
+            future = pool.submit(next, iterator, end)
+            item = wait_for_read(future, what=what, limit_seconds=limit_seconds)
+            if item is end:
+                return
+            yield cast(T, item)
+
+
+def read_file_bounded(path: Path, *, limit_seconds: float = READ_LIMIT_SECONDS) -> bytes:
+    """The contents of a file on a disk; the limit grows with its size, by 10 MB a second.
+
+    Raises:
+        ReadTimeoutError: when the time is over.
+        OSError: as the system has it.
+    """
+    what = str(path)
+    size = read_bounded(lambda: path.stat().st_size, what=what, limit_seconds=limit_seconds)
+    return read_bounded(
+        path.read_bytes, what=what, limit_seconds=limit_seconds + size / _SLOWEST_BYTES_PER_SECOND
+    )
 
 
 def _work(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from sharedlayers_dist.storage.bounded_reads import read_bounded, read_file_bounded
 from sharedlayers_dist.storage.protocol import Pieces
 
 
@@ -24,7 +25,7 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         """The contents of a file."""
-        return (self.path / name).read_bytes()
+        return read_file_bounded(self.path / name)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file beside its name, then moves it there."""
@@ -56,7 +57,9 @@ class LocalFolder:
     def names(self, name: str = "") -> list[str]:
         """Names in a folder, but for those that begin with a dot: they are not finished."""
         try:
-            return sorted(n for n in os.listdir(self.path / name) if not n.startswith("."))
+            folder = self.path / name
+            found = read_bounded(os.listdir, folder, what=str(folder))
+            return sorted(n for n in found if not n.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
