@@ -19,6 +19,9 @@ test-slow: setup ## The long forms of the tests
 test-lowest: ## The unit tests with the lowest versions that setup.py allows
 	launch/test_lowest.sh
 
+test-trackers: ## The examples that log to MLflow, Weights & Biases and Trackio
+	launch/test_trackers.sh
+
 check: setup ## Style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -39,4 +42,4 @@ lock: setup ## Choose the newest versions that setup.py allows, for launch/requi
 	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" -o launch/requirements.txt
 
-.PHONY: help setup quickstart test test-slow test-lowest check format tree bench lock
+.PHONY: help setup quickstart test test-slow test-lowest test-trackers check format tree bench lock

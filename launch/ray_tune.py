@@ -10,6 +10,7 @@ on, Tune's own records in OUTPUT/tune.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ import sharedlayers_dist.ray
 from sharedlayers_dist import TrainConfig
 from sharedlayers_dist.ray.cluster import join_cluster
 from sharedlayers_dist.ray.driver import with_absolute_paths
+from sharedlayers_dist.storage.uri import absolute, subfolder
 
 app = App(default_parameter=Parameter(negative=()))
 
@@ -38,13 +40,17 @@ def tune_learning_rate(
         learning_rates: What to try.
         config: The options of each run but the learning rate.
     """
-    config = with_absolute_paths(config)  # A trial runs in a folder of its own.
+    config = replace(  # A trial runs in a folder of its own.
+        with_absolute_paths(config),
+        model=absolute_file(config.model),
+        callbacks=absolute_file(config.callbacks),
+    )
     output = config.output
 
     def try_one(choice: dict[str, Any]) -> None:
         rate = choice["learning_rate"]
         sharedlayers_dist.ray.train(
-            replace(config, learning_rate=rate, output=f"{output}/{rate:g}"),
+            replace(config, learning_rate=rate, output=subfolder(output, f"{rate:g}")),
             ray_callbacks=[TuneReportCallback()],
         )
 
@@ -58,9 +64,24 @@ def tune_learning_rate(
             ),
             run_config=tune.RunConfig(name="tune", storage_path=output, verbose=0),
         ).fit()
-    figures = {r.config["learning_rate"]: r.metrics[config.monitored] for r in results}
+    figures = {
+        r.config["learning_rate"]: r.metrics[config.monitored] for r in results if not r.error
+    }
     for rate, figure in best_first(figures, config.monitored_mode):
         print(f"{rate:g}: {config.monitored} {figure:.4f}")
+    if results.num_errors:
+        failed = [f"{r.config['learning_rate']:g} ({r.error})" for r in results if r.error]
+        sys.exit(f"These runs have failed: {'; '.join(failed)}")
+
+
+def absolute_file(name: str) -> str:
+    """The name of a function, with the path of its file, if it has one, as it is from any folder.
+
+    Args:
+        name: `path/to/file.py:function`, or whatever else names a model or callbacks.
+    """
+    file, colon, function = name.rpartition(":")
+    return f"{absolute(file)}{colon}{function}" if file.endswith(".py") else name
 
 
 def best_first(

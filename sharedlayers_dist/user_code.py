@@ -250,6 +250,8 @@ def _homes() -> Iterator[str]:
     paths = sysconfig.get_paths()
     yield from (paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     yield from (*site.getsitepackages(), site.getusersitepackages())
+    # Those of other environments, which a .pth file or PYTHONPATH adds.
+    yield from (p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
 
 
 def _find_spec(top: str) -> ModuleSpec | None:

@@ -108,6 +108,15 @@ def test_a_function_of_a_library_is_left_to_the_library():
     assert code.load().__name__ == "MobileNet"
 
 
+def test_what_is_installed_in_another_environment_on_the_path_is_not_own(place, monkeypatch):
+    packages = place / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "installed_there.py").write_text("TWO = 2\n")
+    (place / "own_user.py").write_text("import installed_there\ndef build(): return 2\n")
+    monkeypatch.syspath_prepend(packages)
+    assert [module.path for module in read_code("own_user.py:build").modules] == ["own_user.py"]
+
+
 def test_a_changed_text_takes_the_place_of_the_one_before(place):
     assert read_code("own_entry.py:build").load()() == 111
     (place / "own_sibling.py").write_text("ONE = 2\n")
