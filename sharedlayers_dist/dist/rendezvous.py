@@ -14,6 +14,7 @@ from sharedlayers_dist.dist.horovod_library import explaining_import
 
 with explaining_import("Ranks are to be started, but "):
     from horovod.runner.common.util.hosts import SlotInfo
+    from horovod.runner.gloo_run import create_run_env_vars, create_slot_env_vars
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
 
@@ -80,21 +81,9 @@ class Rendezvous:
             rank: Whose environment.
             interface: The network interface of the rank's host that the other ranks reach.
         """
-        slot = self.slots[rank]
-        return {
-            "HOROVOD_HOSTNAME": slot.hostname,
-            "HOROVOD_RANK": str(slot.rank),
-            "HOROVOD_SIZE": str(slot.size),
-            "HOROVOD_LOCAL_RANK": str(slot.local_rank),
-            "HOROVOD_LOCAL_SIZE": str(slot.local_size),
-            "HOROVOD_CROSS_RANK": str(slot.cross_rank),
-            "HOROVOD_CROSS_SIZE": str(slot.cross_size),
-            "HOROVOD_GLOO_RENDEZVOUS_ADDR": self._address,
-            "HOROVOD_GLOO_RENDEZVOUS_PORT": str(self.port),
-            "HOROVOD_GLOO_IFACE": interface,
-            "HOROVOD_CONTROLLER": "gloo",
-            "HOROVOD_CPU_OPERATIONS": "gloo",
-        }
+        variables = create_slot_env_vars(self.slots[rank])
+        variables |= create_run_env_vars(self._address, [interface], self.port)
+        return {name: str(value) for name, value in variables.items()}
 
     def close(self) -> None:
         """Ends the server, its thread and its socket; a second call does nothing."""
