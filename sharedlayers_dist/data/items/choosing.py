@@ -164,9 +164,20 @@ def _choose_text(
             pass
         case (int(length),) if taken.is_integer and options.alphabet_size <= _largest(taken):
             size = options.alphabet_size
+            _require_rows_for(size, taken)
         case _:
             return None
     return TextCodec(length=length, alphabet_size=size, truncate=options.truncate, pad=options.pad)
+
+
+def _require_rows_for(alphabet_size: int, taken: ModelInput) -> None:
+    """Raises UserError where the model has no row for some of the ids 0 (padding) to the last."""
+    if taken.table_size is not None and taken.table_size <= alphabet_size:
+        raise UserError(
+            "A model's table needs a row for each character and one for the padding. Received: "
+            f"alphabet_size={alphabet_size}, and {taken}, with a table of {taken.table_size} rows. "
+            f"Set alphabet_size={taken.table_size - 1}, or give the Embedding more rows."
+        )
 
 
 def _choose_tokens(

@@ -142,3 +142,21 @@ def test_without_a_model_items_are_read_as_their_column_says(item):
     codec = choose_plain_codec(column)
     held = codec.read(pa.chunked_array([pa.nulls(2, item)]))
     assert len(held) == len(codec.blanks(2)) == 2
+
+
+def test_a_table_has_a_row_for_each_character_and_the_padding():
+    column = ItemColumn(kind="text", dtype="str")
+    for size in (40, 41):
+        choose_codec(
+            column,
+            ModelInput("a", (9,), "int32", table_size=size),
+            SequenceOptions(alphabet_size=size - 1),
+        )
+        with pytest.raises(
+            UserError, match=rf"alphabet_size={size}, and .* Set alphabet_size={size - 1}"
+        ):
+            choose_codec(
+                column,
+                ModelInput("a", (9,), "int32", table_size=size),
+                SequenceOptions(alphabet_size=size),
+            )
