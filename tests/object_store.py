@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-SECONDS_TO_START = 60
+SECONDS_TO_START = 180  # In a fresh environment Python compiles what the server imports.
 
 
 @contextmanager
