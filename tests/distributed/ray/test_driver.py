@@ -188,6 +188,7 @@ def kill_control() -> None:
     control.kill()
 
 
+@pytest.mark.slow
 def test_an_error_of_a_callback_is_shown_whole_and_tried_again(folder, ray_cluster, capfd):
     config = make_config(folder, "raised", max_failures=1, epochs=1)
     result = sharedlayers_dist.ray.train(config, lambda: [FailsOnce()])

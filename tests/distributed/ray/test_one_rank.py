@@ -41,6 +41,7 @@ def make_config(folder: Path, pairs: str | Path, **options) -> TrainConfig:
     return TrainConfig(**make_options(folder, "run") | own | options)
 
 
+@pytest.mark.slow
 def test_what_the_workers_warn_of_is_told_once_by_the_driver(pairs, tmp_path, ray_cluster, capfd):
     own = Path(write_text_pairs(tmp_path / "train", 50))
     (own / "notes.txt").write_text("These are pairs.")
@@ -78,6 +79,7 @@ def read_others_on_rank_one() -> Sources:
     return sources
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_sources_ends_all_soon(
     pairs, tmp_path, ray_cluster, monkeypatch, capfd
 ):
@@ -97,6 +99,7 @@ def note_a_restart(note: Path) -> list:
     return []
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_for_a_while_is_asked_again(
     pairs, tmp_path, ray_cluster, object_store, capfd
 ):
