@@ -2,6 +2,7 @@
 from . import data as data
 from . import dist as dist
 from . import evaluate as evaluate
+from . import losses as losses
 from . import models as models
 from . import ray as ray
 from .config import TrainConfig as TrainConfig

@@ -21,7 +21,7 @@ ORDER = (
         "quiet",
         "storage",
     ),
-    *("models", "data", "dist", "training", "evaluate", "ray", "doctor"),
+    *("models", "losses", "data", "dist", "training", "evaluate", "ray", "doctor"),
     *("completion", "cli", "__main__"),
 )
 

@@ -25,7 +25,7 @@ def test_the_examples_of_a_module_give_what_they_say(name, tmp_path, monkeypatch
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("room", ["models", "evaluate"])
+@pytest.mark.parametrize("room", ["models", "losses", "evaluate"])
 def test_every_public_name_has_an_example(room):
     package = import_module(f"sharedlayers_dist.{room}")
     without = [

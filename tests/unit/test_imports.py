@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "text_imports": {"errors"},
     "user_code": {"errors", "text_imports"},
     "models": BASE | {"keras_settings"},
+    "losses": {"errors"},  # So that anyone can use them, without the rest of the package.
     "data": BASE,
     "dist": BASE,
     "training": BASE | {"keras_settings", "text_imports", "user_code", "models", "data", "dist"},
@@ -34,7 +35,8 @@ MAY_IMPORT = {
     | {"completion", "options", "config_file", "quiet", "doctor"}
     | {"models", "data", "training", "evaluate", "ray"},
     "__main__": {"cli"},
-    "__init__": {"config", "world", "models", "data", "dist", "training", "evaluate", "ray"},
+    "__init__": {"config", "world"}
+    | {"models", "losses", "data", "dist", "training", "evaluate", "ray"},
 }
 # The rooms inside a part, and which of them each may import; "" are the modules beside the rooms.
 ROOMS_MAY_IMPORT: dict[str, dict[str, set[str]]] = {

@@ -1,0 +1,186 @@
+"""What losses of a whole batch have in common: their precision, their weights, their mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.losses.checks import one_per_row, require_as_many_rows
+from sharedlayers_dist.losses.precision import loss_dtype
+
+
+class BatchLoss(keras.losses.Loss):
+    """A loss in which each row's part depends on the other rows of the batch.
+
+    So it is another loss if a batch is cut into parts: over several ranks it must be given the rows
+    of all of them, which `needs_global_batch` says. Computed in float32 whatever the dtype of
+    `y_pred` (in float64 where that is Keras's `floatx`). `y_true` keeps its dtype, since groups
+    above 2 ** 24 would fall together in float32.
+
+    There is no choice of a reduction: each loss says what it is the mean of.
+
+    A subclass defines `compute`, and `check_outputs` for the shape of `y_pred`.
+
+    Args:
+        name: The loss's name.
+
+    Example:
+        >>> class Spread(BatchLoss):
+        ...     '''How far the rows lie from their mean, which depends on all of them.'''
+        ...
+        ...     def check_outputs(self, y_pred):
+        ...         return y_pred
+        ...
+        ...     def compute(self, y_true, y_pred, weights):
+        ...         return ops.sum(weights[:, None] * ops.square(y_pred - ops.mean(y_pred, axis=0)))
+        >>> float(Spread("spread")([0, 0], [[1.0], [3.0]]))
+        2.0
+    """
+
+    needs_global_batch = True
+    takes = "encodings"
+    """What `y_pred` holds: distances, cosines, encodings, or pairs of encodings."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name, reduction="mean_with_sample_weight", dtype=loss_dtype())
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Returns the loss of a batch, a scalar.
+
+        Args:
+            y_true: One number a row, shape (batch,) or (batch, 1).
+            y_pred: The model's output for each row; see the loss.
+            sample_weight: One weight a row, shape (batch,) or (batch, 1); 1 each by default.
+
+        Raises:
+            UserError: for shapes that the loss cannot be of.
+        """
+        with keras.name_scope(self.name):
+            y_pred = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
+            y_true = ops.convert_to_tensor(y_true)
+            require_as_many_rows(y_true, y_pred)
+            y_true = one_per_row(y_true, "y_true")
+            weights = ops.ones(ops.shape(y_true), dtype=self.dtype)
+            if sample_weight is not None:
+                sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
+                weights = weights * ops.reshape(sample_weight, (-1,))
+            return self.compute(y_true, self.check_outputs(y_pred), weights)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of a batch without weights, a scalar."""
+        return self(y_true, y_pred)
+
+    def check_outputs(self, y_pred: Any) -> Any:
+        """Returns `y_pred` as `compute` takes it.
+
+        Raises:
+            UserError: if its shape isn't what the loss takes.
+        """
+        raise NotImplementedError
+
+    def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
+        """Returns the loss of a batch, a scalar.
+
+        Args:
+            y_true: One number a row, shape (batch,).
+            y_pred: What `check_outputs` gave.
+            weights: One weight a row, shape (batch,).
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        return {"name": self.name}
+
+
+class AnchorLoss(BatchLoss):
+    """A loss of encodings: the weighted mean, over the anchors of the batch, of each one's loss.
+
+    `y_true` holds the group of each row, an integer; a row of -1 is no item (padding, or a row that
+    was left out): neither an anchor nor a positive nor a negative. `sample_weight` weighs anchors:
+    with anchors' losses `l_i` and weights `w_i` the loss is `sum(w_i l_i) / sum(w_i)`, both over
+    the anchors alone. An item of weight 0 is still a positive or a negative for the others. Without
+    any anchor the loss is exactly 0, and so are its gradients.
+
+    A subclass defines `anchor_losses`.
+
+    Args:
+        name: The loss's name.
+
+    Example:
+        >>> class Norm(AnchorLoss):
+        ...     '''The squared length of each encoding: all items are anchors.'''
+        ...
+        ...     def anchor_losses(self, groups, encodings):
+        ...         return ops.sum(ops.square(encodings), axis=1), groups >= 0
+        >>> float(Norm("norm")([7, -1, 7], [[3.0], [9.0], [1.0]], sample_weight=[1, 1, 3]))
+        3.0
+    """
+
+    def check_outputs(self, y_pred: Any) -> Any:
+        """Returns encodings, shape (batch, features).
+
+        Raises:
+            UserError: for any other shape.
+        """
+        return require_encodings(y_pred)
+
+    def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
+        """Returns the weighted mean over the anchors; see the class."""
+        losses, is_anchor = self.anchor_losses(y_true, y_pred)
+        weights = ops.where(is_anchor, weights, 0.0)
+        total = ops.sum(weights * ops.where(is_anchor, losses, 0.0))
+        return ops.divide_no_nan(total, ops.sum(weights))
+
+    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+        """Returns each row's loss as an anchor, and whether it is one.
+
+        Args:
+            groups: The group of each row, shape (batch,); -1 for no item.
+            encodings: What `check_outputs` gave.
+
+        Returns:
+            Floats and booleans of shape (batch,); the losses of rows that are no anchors are
+            finite, and not used.
+        """
+        raise NotImplementedError
+
+
+def require_encodings(y_pred: Any) -> Any:
+    """Returns encodings, shape (batch, features).
+
+    Raises:
+        UserError: for any other shape.
+
+    Example:
+        >>> tuple(require_encodings(ops.ones((4, 8))).shape)
+        (4, 8)
+    """
+    if len(y_pred.shape) != 2:
+        raise UserError(
+            "`y_pred` must hold encodings, shape (batch, features). Received: "
+            f"y_pred.shape={tuple(y_pred.shape)}."
+        )
+    return y_pred
+
+
+def require_pairs_of_encodings(y_pred: Any) -> Any:
+    """Returns pairs of encodings, shape (batch, 2, features).
+
+    Raises:
+        UserError: for any other shape.
+
+    Example:
+        >>> tuple(require_pairs_of_encodings(ops.ones((4, 2, 8))).shape)
+        (4, 2, 8)
+    """
+    if len(y_pred.shape) != 3 or y_pred.shape[1] not in (2, None):
+        raise UserError(
+            "`y_pred` must hold the encodings of both sides of each pair, shape (batch, 2, "
+            f"features). Received: y_pred.shape={tuple(y_pred.shape)}. "
+            "`keras.ops.stack([encoded_a, encoded_b], axis=1)` makes it of two outputs."
+        )
+    return y_pred

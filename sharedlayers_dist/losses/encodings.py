@@ -1,0 +1,94 @@
+"""How alike and how far apart the encodings of a batch are, with gradients that stay finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+_ROUNDING = 1e-6
+"""Squared distances below this share of the squared lengths are rounding in float32."""
+
+
+def normalize(encodings: Any) -> Any:
+    """Scales each encoding to length 1; one of length 0 stays as it is, with finite gradients.
+
+    Args:
+        encodings: Floats of shape (..., features).
+
+    Example:
+        >>> normalize(ops.array([[0.0, 4.0], [0.0, 0.0]])).numpy().tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
+    """
+    squares = ops.sum(ops.square(encodings), axis=-1, keepdims=True)
+    return encodings * ops.rsqrt(ops.where(squares <= 1e-24, 1.0, squares))
+
+
+def cosines(a: Any, b: Any) -> Any:
+    """The cosine of the angle between each row of `a` and each of `b`.
+
+    Args:
+        a: Encodings of shape (batch, features).
+        b: Encodings of the same shape.
+
+    Returns:
+        Shape (batch, batch), element (i, j) for row i of `a` and row j of `b`.
+
+    Example:
+        >>> round(float(cosines(ops.array([[1.0, 0.0]]), ops.array([[3.0, 4.0]]))[0, 0]), 4)
+        0.6
+    """
+    return ops.matmul(normalize(a), ops.transpose(normalize(b)))
+
+
+def distances(encodings: Any, distance: str) -> Any:
+    """The distance of each row to each.
+
+    Computed by one matrix product, so that memory is a matter of batch x batch, and not of batch x
+    batch x features. What then differs by rounding alone counts as equal: distance and gradient 0.
+
+    Args:
+        encodings: Shape (batch, features).
+        distance: A name of `DISTANCES`.
+
+    Returns:
+        Shape (batch, batch).
+
+    Example:
+        >>> distances(ops.array([[0.0, 0.0], [3.0, 4.0]]), "euclidean").numpy().round(4).tolist()
+        [[0.0, 5.0], [5.0, 0.0]]
+    """
+    return DISTANCES[distance](encodings)
+
+
+def _cosine(encodings: Any) -> Any:
+    return 1.0 - cosines(encodings, encodings)
+
+
+def _squared_euclidean(encodings: Any) -> Any:
+    squared, is_equal = _squares(encodings)
+    return ops.where(is_equal, 0.0, squared)
+
+
+def _euclidean(encodings: Any) -> Any:
+    """The square root has no slope at 0; the inner `where` keeps it out of the gradient there."""
+    squared, is_equal = _squares(encodings)
+    return ops.where(is_equal, 0.0, ops.sqrt(ops.where(is_equal, 1.0, squared)))
+
+
+def _squares(encodings: Any) -> tuple[Any, Any]:
+    """Squared distances, and which of them are 0 but for rounding; NaN is not."""
+    # Distances don't know where the origin is; near the middle of the batch, least is lost.
+    middle = ops.mean(encodings, axis=0, keepdims=True)
+    centered = encodings - ops.stop_gradient(middle)
+    lengths = ops.sum(ops.square(centered), axis=1)
+    sums = lengths[:, None] + lengths[None, :]
+    squared = sums - 2.0 * ops.matmul(centered, ops.transpose(centered))
+    return squared, squared <= _ROUNDING * sums
+
+
+DISTANCES = {
+    "euclidean": _euclidean,
+    "squared_euclidean": _squared_euclidean,
+    "cosine": _cosine,
+}

@@ -1,0 +1,121 @@
+"""Triplet loss: a positive is to be nearer to its anchor than a negative is, by a margin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from sharedlayers_dist.losses.batch_loss import AnchorLoss
+from sharedlayers_dist.losses.checks import require_above_zero, require_choice
+from sharedlayers_dist.losses.encodings import DISTANCES, distances
+from sharedlayers_dist.losses.groups import positives_and_negatives
+from sharedlayers_dist.losses.precision import HUGE
+
+
+@keras.saving.register_keras_serializable(package="sharedlayers_dist")
+class Triplet(AnchorLoss):
+    """The triplet loss, with the triplets found within the batch.
+
+    A triplet of an anchor `a`, a positive `p` and a negative `n` costs, with distances `D`,
+
+        max(0, D(a, p) - D(a, n) + margin)
+
+    and an anchor costs the mean over its triplets, which `mining` chooses:
+
+    - "all": every positive with every negative (Hermans, Beyer and Leibe, In Defense of the Triplet
+      Loss for Person Re-Identification, 2017, equation 6; the mean counts triplets that cost 0).
+      Memory grows with the third power of the batch.
+    - "hard": the farthest positive with the nearest negative, one triplet (the same, equation 5).
+    - "semi-hard": every positive with the nearest of the negatives that are farther away than it
+      (Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2); where none is, with the
+      farthest negative. Memory grows with the third power of the batch.
+
+    The distances "euclidean", which Hermans et al. use, and "squared_euclidean" compare encodings
+    as they are. "cosine", 1 - cosine, compares them at length 1, as Schroff et al. do: the squared
+    distance at length 1 is twice the cosine distance, so that their margin is twice this one.
+    Items of equal encodings have the distance 0, and gradients that are finite.
+
+    The batch: groups with two items or more, and two groups or more. Rows that lack a positive or a
+    negative are no anchors. The mean is over the anchors, weighted by `sample_weight`.
+
+    Args:
+        margin: By how much a positive is to be nearer than a negative.
+        mining: Which triplets count: "all", "hard" or "semi-hard".
+        distance: "euclidean", "squared_euclidean" or "cosine".
+        name: The loss's name.
+
+    Call arguments:
+        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1).
+        y_pred: Encodings, shape (batch, features).
+        sample_weight: Weights of the anchors, shape (batch,) or (batch, 1).
+
+    Raises:
+        UserError: for a margin that is not above 0, unknown names, or shapes other than those.
+
+    Example:
+        >>> loss = Triplet(margin=1.0, mining="hard")
+        >>> float(loss([5, 5, 8, -1], [[0.0], [2.0], [3.0], [0.0]]))  # 0 and 2 - 1 + 1
+        1.0
+        >>> encoder = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> encoder.compile("adam", loss=loss)
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        mining: str = "semi-hard",
+        distance: str = "euclidean",
+        name: str = "triplet",
+    ) -> None:
+        require_above_zero(margin=margin)
+        require_choice(_MINING, mining=mining)
+        require_choice(DISTANCES, distance=distance)
+        super().__init__(name)
+        self.margin = float(margin)
+        self.mining = mining
+        self.distance = distance
+
+    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+        """Returns the mean over each row's triplets, and whether it has any."""
+        positive, negative = positives_and_negatives(groups)
+        distance = distances(encodings, self.distance)
+        losses = _MINING[self.mining](distance, positive, negative, self.margin)
+        return losses, ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        own = {"margin": self.margin, "mining": self.mining, "distance": self.distance}
+        return {**super().get_config(), **own}
+
+
+def _all(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
+    """The axes are anchor, positive, negative."""
+    costs = ops.relu(distance[:, :, None] - distance[:, None, :] + margin)
+    return _mean(costs, ops.logical_and(positive[:, :, None], negative[:, None, :]), axis=(1, 2))
+
+
+def _hard(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
+    farthest = ops.max(ops.where(positive, distance, -HUGE), axis=1)
+    nearest = ops.min(ops.where(negative, distance, HUGE), axis=1)
+    return ops.relu(farthest - nearest + margin)
+
+
+def _semi_hard(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
+    """The axes are anchor, positive, negative, until the negative is chosen."""
+    is_farther = distance[:, None, :] > distance[:, :, None]
+    is_farther = ops.logical_and(is_farther, negative[:, None, :])
+    nearest = ops.min(ops.where(is_farther, distance[:, None, :], HUGE), axis=2)
+    farthest = ops.max(ops.where(negative, distance, -HUGE), axis=1, keepdims=True)
+    chosen = ops.where(ops.any(is_farther, axis=2), nearest, farthest)
+    return _mean(ops.relu(distance - chosen + margin), positive, axis=1)
+
+
+def _mean(values: Any, is_counted: Any, axis: int | tuple[int, ...]) -> Any:
+    total = ops.sum(ops.where(is_counted, values, 0.0), axis=axis)
+    return ops.divide_no_nan(total, ops.sum(ops.cast(is_counted, values.dtype), axis=axis))
+
+
+_MINING = {"all": _all, "hard": _hard, "semi-hard": _semi_hard}
