@@ -132,8 +132,7 @@ class AnchorLoss(BatchLoss):
         """Returns the weighted mean over the anchors; see the class."""
         losses, is_anchor = self.anchor_losses(y_true, y_pred)
         weights = ops.where(is_anchor, weights, 0.0)
-        total = ops.sum(weights * ops.where(is_anchor, losses, 0.0))
-        return ops.divide_no_nan(total, ops.sum(weights))
+        return ops.divide_no_nan(ops.sum(weights * losses), ops.sum(weights))
 
     def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
         """Returns each row's loss as an anchor, and whether it is one.
