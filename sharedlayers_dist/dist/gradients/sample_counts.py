@@ -76,6 +76,24 @@ def refuse_masked_loss(y_pred: Any) -> None:
             )
 
 
+def refuse_loss_over_batch(losses: Any) -> None:
+    """Raises for a loss that compares the rows of a batch, of which each rank has its own alone.
+
+    Args:
+        losses: What a model was compiled with.
+
+    Raises:
+        UserError: if a loss says so of itself (`needs_global_batch`).
+    """
+    for loss in tf.nest.flatten(losses):
+        if getattr(loss, "needs_global_batch", False):
+            raise UserError(
+                "A loss that compares the rows of a batch needs those of all ranks. Received: "
+                f"loss={type(loss).__name__}, while each rank has its own rows alone. Train with "
+                "it in one process."
+            )
+
+
 @contextmanager
 def local_batch(num_samples: Any) -> Iterator[None]:
     """Says that gradients applied within are means over `num_samples` samples of this rank.

@@ -17,6 +17,7 @@ from sharedlayers_dist.dist.gradients.sample_counts import (
     NumSamples,
     count_samples,
     local_batch,
+    refuse_loss_over_batch,
     refuse_masked_loss,
 )
 from sharedlayers_dist.dist.gradients.step_flags import StepFlags
@@ -102,6 +103,8 @@ class PreparedStep:
         """Makes Keras's training function without letting XLA compile the whole of it."""
         if self._model.train_function is not None and not force:
             return self._model.train_function
+        if runtime.size() > 1:
+            refuse_loss_over_batch(self._model.loss)
         self._make_unwatched(force)
         run = self._model.train_function
 
