@@ -71,8 +71,8 @@ class StepFlags:
                 f"`numbers` must be as many as were announced. Received: {len(numbers)} numbers, "
                 f"count={len(self._own)}."
             )
-        self._own = [int(n) for n in numbers]
-        if not self._is_alone:
+        before, self._own = self._own, [int(n) for n in numbers]
+        if not self._is_alone and self._own != before:
             self._numbers.assign(self._own)
 
     def sums(self) -> list[int] | None:
