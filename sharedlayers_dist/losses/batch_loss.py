@@ -96,6 +96,18 @@ class BatchLoss(keras.losses.Loss):
         return {"name": self.name}
 
 
+class LabelledPairsLoss(BatchLoss):
+    """A loss of a batch in which each row is the distance or the cosine of a labelled pair."""
+
+    def check_outputs(self, y_pred: Any) -> Any:
+        """Returns one number a pair, shape (batch,).
+
+        Raises:
+            UserError: for more than one number a pair.
+        """
+        return one_per_row(y_pred, "y_pred")
+
+
 class AnchorLoss(BatchLoss):
     """A loss of encodings: the weighted mean, over the anchors of the batch, of each one's loss.
 
@@ -146,6 +158,23 @@ class AnchorLoss(BatchLoss):
             finite, and not used.
         """
         raise NotImplementedError
+
+
+class PairAnchorLoss(AnchorLoss):
+    """A loss of anchors in which each row holds the encodings of both sides of a pair.
+
+    `y_true` holds the group of each pair.
+    """
+
+    takes = "pairs of encodings"
+
+    def check_outputs(self, y_pred: Any) -> Any:
+        """Returns pairs of encodings, shape (batch, 2, features).
+
+        Raises:
+            UserError: for any other shape.
+        """
+        return require_pairs_of_encodings(y_pred)
 
 
 def require_encodings(y_pred: Any) -> Any:

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from sharedlayers_dist.losses.batch_loss import BatchLoss
-from sharedlayers_dist.losses.checks import one_per_row, require_above_zero
+from sharedlayers_dist.losses.batch_loss import LabelledPairsLoss
+from sharedlayers_dist.losses.checks import require_above_zero
 from sharedlayers_dist.losses.precision import HUGE
 
 
 @keras.saving.register_keras_serializable(package="sharedlayers_dist")
-class CoSENT(BatchLoss):
+class CoSENT(LabelledPairsLoss):
     """The cosine regression of CoSENT, over all ordered pairs of pairs of a batch.
 
     With cosines `s` and similarities `y` of the pairs of the batch:
@@ -56,14 +56,6 @@ class CoSENT(BatchLoss):
         require_above_zero(scale=scale)
         super().__init__(name)
         self.scale = float(scale)
-
-    def check_outputs(self, y_pred: Any) -> Any:
-        """Returns cosines, shape (batch,).
-
-        Raises:
-            UserError: for more than one number a pair.
-        """
-        return one_per_row(y_pred, "y_pred")
 
     def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
         """Returns the loss of the batch; see the class."""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from sharedlayers_dist.losses.batch_loss import AnchorLoss, require_pairs_of_encodings
+from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero
 from sharedlayers_dist.losses.encodings import cosines
 from sharedlayers_dist.losses.groups import diagonal, positives_and_negatives
@@ -15,7 +15,7 @@ from sharedlayers_dist.losses.precision import HUGE
 
 
 @keras.saving.register_keras_serializable(package="sharedlayers_dist")
-class InBatchNegatives(AnchorLoss):
+class InBatchNegatives(PairAnchorLoss):
     """The loss of positive pairs that are each other's negatives: InfoNCE, multiple negatives.
 
     With the cosine `s_ij` of the first side of pair i and the second side of pair j, pair i costs
@@ -61,8 +61,6 @@ class InBatchNegatives(AnchorLoss):
         >>> model.compile("adam", loss=loss)
     """
 
-    takes = "pairs of encodings"
-
     def __init__(
         self,
         temperature: float = 0.05,
@@ -74,14 +72,6 @@ class InBatchNegatives(AnchorLoss):
         super().__init__(name)
         self.temperature = float(temperature)
         self.symmetric = bool(symmetric)
-
-    def check_outputs(self, y_pred: Any) -> Any:
-        """Returns pairs of encodings, shape (batch, 2, features).
-
-        Raises:
-            UserError: for any other shape.
-        """
-        return require_pairs_of_encodings(y_pred)
 
     def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from sharedlayers_dist.losses.batch_loss import BatchLoss
-from sharedlayers_dist.losses.checks import one_per_row, require_above_zero, require_choice
+from sharedlayers_dist.losses.batch_loss import LabelledPairsLoss
+from sharedlayers_dist.losses.checks import require_above_zero, require_choice
 from sharedlayers_dist.losses.precision import HUGE
 
 
 @keras.saving.register_keras_serializable(package="sharedlayers_dist")
-class OnlineContrastive(BatchLoss):
+class OnlineContrastive(LabelledPairsLoss):
     """The contrastive loss of the hard pairs of a batch; all others cost nothing.
 
     A positive pair is hard if some negative pair is nearer than it, a negative pair if some
@@ -67,14 +67,6 @@ class OnlineContrastive(BatchLoss):
         super().__init__(name)
         self.margin = float(margin)
         self.positive_label = int(positive_label)
-
-    def check_outputs(self, y_pred: Any) -> Any:
-        """Returns distances, shape (batch,).
-
-        Raises:
-            UserError: for more than one number a pair.
-        """
-        return one_per_row(y_pred, "y_pred")
 
     def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
         """Returns the mean over the pairs; see the class."""

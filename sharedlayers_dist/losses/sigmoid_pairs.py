@@ -7,14 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from sharedlayers_dist.losses.batch_loss import AnchorLoss, require_pairs_of_encodings
+from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero, require_finite
 from sharedlayers_dist.losses.encodings import cosines
 from sharedlayers_dist.losses.groups import diagonal, positives_and_negatives
 
 
 @keras.saving.register_keras_serializable(package="sharedlayers_dist")
-class SigmoidPairs(AnchorLoss):
+class SigmoidPairs(PairAnchorLoss):
     """The sigmoid loss of SigLIP: positive pairs that are each other's negatives, without softmax.
 
     With the cosine `s_ij` of the first side of pair i and the second side of pair j, and with
@@ -53,8 +53,6 @@ class SigmoidPairs(AnchorLoss):
         0.6932
     """
 
-    takes = "pairs of encodings"
-
     def __init__(
         self,
         temperature: float = 0.1,
@@ -67,14 +65,6 @@ class SigmoidPairs(AnchorLoss):
         super().__init__(name)
         self.temperature = float(temperature)
         self.bias = float(bias)
-
-    def check_outputs(self, y_pred: Any) -> Any:
-        """Returns pairs of encodings, shape (batch, 2, features).
-
-        Raises:
-            UserError: for any other shape.
-        """
-        return require_pairs_of_encodings(y_pred)
 
     def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""

@@ -13,17 +13,8 @@ from sharedlayers_dist.data.items.sequences import lists_of_values
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorCodec:
-    """Lists of `size` floats each.
-
-    They are held as a NumPy array.
-
-    Example:
-        >>> codec = VectorCodec(size=2, dtype="float32")
-        >>> column = pa.array([[0.5, 1.0], [0.0, np.nan]], pa.list_(pa.float64(), 2))
-        >>> codec.find_bad(codec.read(pa.chunked_array([column])))
-        {1: 'has numbers that are not finite'}
-    """
+class _Vectors:
+    """What codecs of vectors have in common."""
 
     size: int
     """Numbers of one vector."""
@@ -39,6 +30,19 @@ class VectorCodec:
     def kept(self) -> str:
         """Nothing is truncated."""
         return ""
+
+
+class VectorCodec(_Vectors):
+    """Lists of `size` floats each.
+
+    They are held as a NumPy array.
+
+    Example:
+        >>> codec = VectorCodec(size=2, dtype="float32")
+        >>> column = pa.array([[0.5, 1.0], [0.0, np.nan]], pa.list_(pa.float64(), 2))
+        >>> codec.find_bad(codec.read(pa.chunked_array([column])))
+        {1: 'has numbers that are not finite'}
+    """
 
     def read(self, column: pa.ChunkedArray) -> NDArray:
         """Holds vectors of floats of any width."""
@@ -64,11 +68,11 @@ class VectorCodec:
         return Encoded(items)
 
 
-@dataclass(frozen=True, kw_only=True)
-class VectorListCodec:
+class VectorListCodec(_Vectors):
     """Lists of floats that must have `size` each, where the type of their column does not say it.
 
-    They are held as a `large_list` array.
+    They are held as a `large_list` array. A size of 0 is to look at vectors of any one size, that
+    of the first.
 
     Example:
         >>> codec = VectorListCodec(size=2, dtype="float32")
@@ -78,21 +82,6 @@ class VectorListCodec:
         >>> codec.encode(held[:1]).values.tolist()
         [[0.5, 1.0]]
     """
-
-    size: int
-    """Numbers of one vector; 0 to look at vectors of any one size, that of the first."""
-    dtype: str
-    """NumPy's name of the floats in a batch."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`(size,)`."""
-        return (self.size,)
-
-    @property
-    def kept(self) -> str:
-        """Nothing is truncated."""
-        return ""
 
     def read(self, column: pa.ChunkedArray) -> pa.Array:
         """Holds lists of any layout, of floats of any width; what is too large becomes infinite."""
