@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.losses.checks import one_per_row, require_as_many_rows
+from sharedlayers_dist.losses.checks import groups_and_keys, one_per_row, require_as_many_rows
+from sharedlayers_dist.losses.groups import Relations, relate
 from sharedlayers_dist.losses.precision import loss_dtype
 
 
@@ -51,7 +52,7 @@ class BatchLoss(keras.losses.Loss):
         """Returns the loss of a batch, a scalar.
 
         Args:
-            y_true: One number a row, shape (batch,) or (batch, 1).
+            y_true: One number a row, shape (batch,) or (batch, 1), or more; see the loss.
             y_pred: The model's output for each row; see the loss.
             sample_weight: One weight a row, shape (batch,) or (batch, 1); 1 each by default.
 
@@ -62,8 +63,8 @@ class BatchLoss(keras.losses.Loss):
             y_pred = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
             y_true = ops.convert_to_tensor(y_true)
             require_as_many_rows(y_true, y_pred)
-            y_true = one_per_row(y_true, "y_true")
-            weights = ops.ones(ops.shape(y_true), dtype=self.dtype)
+            y_true = self.check_targets(y_true)
+            weights = ops.ones((ops.shape(y_true)[0],), dtype=self.dtype)
             if sample_weight is not None:
                 sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), self.dtype)
                 weights = weights * ops.reshape(sample_weight, (-1,))
@@ -72,6 +73,14 @@ class BatchLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of a batch without weights, a scalar."""
         return self(y_true, y_pred)
+
+    def check_targets(self, y_true: Any) -> Any:
+        """Returns `y_true` as `compute` takes it: here one number a row, shape (batch,).
+
+        Raises:
+            UserError: if its shape isn't what the loss takes.
+        """
+        return one_per_row(y_true, "y_true")
 
     def check_outputs(self, y_pred: Any) -> Any:
         """Returns `y_pred` as `compute` takes it.
@@ -85,7 +94,7 @@ class BatchLoss(keras.losses.Loss):
         """Returns the loss of a batch, a scalar.
 
         Args:
-            y_true: One number a row, shape (batch,).
+            y_true: What `check_targets` gave.
             y_pred: What `check_outputs` gave.
             weights: One weight a row, shape (batch,).
         """
@@ -111,11 +120,18 @@ class LabelledPairsLoss(BatchLoss):
 class AnchorLoss(BatchLoss):
     """A loss of encodings: the weighted mean, over the anchors of the batch, of each one's loss.
 
-    `y_true` holds the group of each row, an integer; a row of -1 is no item (padding, or a row that
-    was left out): neither an anchor nor a positive nor a negative. `sample_weight` weighs anchors:
-    with anchors' losses `l_i` and weights `w_i` the loss is `sum(w_i l_i) / sum(w_i)`, both over
-    the anchors alone. An item of weight 0 is still a positive or a negative for the others. Without
-    any anchor the loss is exactly 0, and so are its gradients.
+    `y_true` holds the group of each row, an integer, shape (batch,) or (batch, 1); a row of -1 is
+    no item (padding, or a row that was left out): neither an anchor nor a positive nor a negative.
+
+    A second column may hold the key of each row's item, shape (batch, 2): any integer that equal
+    items share, as a hash of the content. Rows of one key are no negatives for each other, whatever
+    their groups; positives stay what they are. Above 32 bits, keys must be int64, on a backend that
+    has it.
+
+    `sample_weight` weighs anchors: with anchors' losses `l_i` and weights `w_i` the loss is
+    `sum(w_i l_i) / sum(w_i)`, both over the anchors alone. An item of weight 0 is still a positive
+    or a negative for the others. Without any anchor the loss is exactly 0, and so are its
+    gradients.
 
     A subclass defines `anchor_losses`.
 
@@ -126,11 +142,22 @@ class AnchorLoss(BatchLoss):
         >>> class Norm(AnchorLoss):
         ...     '''The squared length of each encoding: all items are anchors.'''
         ...
-        ...     def anchor_losses(self, groups, encodings):
-        ...         return ops.sum(ops.square(encodings), axis=1), groups >= 0
+        ...     def anchor_losses(self, relations, encodings):
+        ...         return ops.sum(ops.square(encodings), axis=1), relations.is_item
         >>> float(Norm("norm")([7, -1, 7], [[3.0], [9.0], [1.0]], sample_weight=[1, 1, 3]))
         3.0
     """
+
+    keys_per_row = 1
+    """How many items a row holds, each of which may have a key in `y_true`."""
+
+    def check_targets(self, y_true: Any) -> Any:
+        """Returns groups and keys, shape (batch, 1) or (batch, 1 + keys).
+
+        Raises:
+            UserError: for any other shape, and for keys that are no integers.
+        """
+        return groups_and_keys(y_true, self.keys_per_row)
 
     def check_outputs(self, y_pred: Any) -> Any:
         """Returns encodings, shape (batch, features).
@@ -142,15 +169,15 @@ class AnchorLoss(BatchLoss):
 
     def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
         """Returns the weighted mean over the anchors; see the class."""
-        losses, is_anchor = self.anchor_losses(y_true, y_pred)
+        losses, is_anchor = self.anchor_losses(relate(y_true), y_pred)
         weights = ops.where(is_anchor, weights, 0.0)
         return ops.divide_no_nan(ops.sum(weights * losses), ops.sum(weights))
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns each row's loss as an anchor, and whether it is one.
 
         Args:
-            groups: The group of each row, shape (batch,); -1 for no item.
+            relations: Which rows are items, and each one's positives and negatives.
             encodings: What `check_outputs` gave.
 
         Returns:
@@ -163,10 +190,13 @@ class AnchorLoss(BatchLoss):
 class PairAnchorLoss(AnchorLoss):
     """A loss of anchors in which each row holds the encodings of both sides of a pair.
 
-    `y_true` holds the group of each pair.
+    `y_true` holds the group of each pair, shape (batch,) or (batch, 1); or its group, the key of
+    its first item and the key of its second, shape (batch, 3). Two pairs that have an item in
+    common, on whichever sides, are no negatives for each other.
     """
 
     takes = "pairs of encodings"
+    keys_per_row = 2
 
     def check_outputs(self, y_pred: Any) -> Any:
         """Returns pairs of encodings, shape (batch, 2, features).

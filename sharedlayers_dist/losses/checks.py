@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
+import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
@@ -76,6 +77,43 @@ def one_per_row(values: Any, name: str) -> Any:
             f"{name}.shape={shape}."
         )
     return ops.reshape(values, (-1,))
+
+
+def groups_and_keys(y_true: Any, keys_per_row: int) -> Any:
+    """Gives each row's group, and its keys if there are any, as columns of one matrix.
+
+    Args:
+        y_true: Groups, shape (batch,) or (batch, 1), or groups and keys, shape (batch, 1 + keys).
+        keys_per_row: How many keys a row has, if it has keys.
+
+    Returns:
+        Shape (batch, 1) or (batch, 1 + keys).
+
+    Raises:
+        UserError: for any other shape, and for keys that are no integers.
+
+    Example:
+        >>> tuple(groups_and_keys(ops.array([5, 8, 8]), 1).shape)
+        (3, 1)
+        >>> tuple(groups_and_keys(ops.array([[5, 17], [8, -2], [8, 17]]), 1).shape)
+        (3, 2)
+    """
+    shape = tuple(y_true.shape)
+    if len(shape) == 2 and shape[1] == 1 + keys_per_row:
+        dtype = keras.backend.standardize_dtype(y_true.dtype)
+        if "int" not in dtype:
+            raise UserError(
+                "Keys of items must be integers: as floats, different ones would be equal. "
+                f"Received: y_true.dtype={dtype}, y_true.shape={shape}."
+            )
+        return y_true
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,), (None,)):
+        columns = ("the key of its item", "the keys of both its items")[keys_per_row - 1]
+        raise UserError(
+            "`y_true` must hold the group of each row, shape (batch,) or (batch, 1), or its group "
+            f"and {columns}, shape (batch, {1 + keys_per_row}). Received: y_true.shape={shape}."
+        )
+    return ops.reshape(y_true, (-1, 1))
 
 
 def require_as_many_rows(y_true: Any, y_pred: Any) -> None:

@@ -1,45 +1,62 @@
-"""Which rows of a batch are of one group: who is a positive and who a negative for whom."""
+"""What the rows of a batch are to each other: who is a positive and who a negative for whom."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
 
-def positives_and_negatives(groups: Any) -> tuple[Any, Any]:
-    """Tells for each row which other rows have its group, and which have another.
+class Relations(NamedTuple):
+    """What each row of a batch is to each other one: booleans, shape (batch, batch) but the first.
 
-    Rows below 0 are no items: they are positives and negatives of nobody, and have none.
+    Row i of a tensor holds what the others are to row i.
+    """
+
+    is_item: Any
+    """Which rows are items at all, shape (batch,)."""
+    itself: Any
+    """The diagonal: where a row meets itself."""
+    positive: Any
+    """Other items of the same group."""
+    negative: Any
+    """Items of other groups, apart from those that share a key."""
+
+
+def relate(targets: Any) -> Relations:
+    """Tells what the rows of a batch are to each other, by their groups and by their keys.
+
+    Rows of a group below 0 are no items: they are positives and negatives of nobody, and have none.
+    Rows that share a key hold the same item, so they are no negatives for each other, whatever
+    their groups; positives are told by the groups alone.
 
     Args:
-        groups: The group of each row, shape (batch,).
-
-    Returns:
-        Two boolean tensors of shape (batch, batch): row i's positives, itself not among them, and
-        row i's negatives.
+        targets: Integers, shape (batch, 1 + keys): each row's group, and then the keys of its
+            items, if any. All keys of a row are compared with all keys of each other row.
 
     Example:
-        >>> positive, negative = positives_and_negatives(ops.array([3, 3, 5, -1]))
-        >>> positive.numpy().sum(1).tolist(), negative.numpy().sum(1).tolist()
+        >>> found = relate(ops.array([[3], [3], [5], [-1]]))
+        >>> found.positive.numpy().sum(1).tolist(), found.negative.numpy().sum(1).tolist()
         ([1, 1, 0, 0], [1, 1, 2, 0])
+        >>> found = relate(ops.array([[3, 70], [3, 80], [5, 80], [-1, 70]]))
+        >>> found.positive.numpy().sum(1).tolist(), found.negative.numpy().sum(1).tolist()
+        ([1, 1, 0, 0], [1, 0, 1, 0])
     """
-    both = ops.logical_and(groups[:, None] >= 0, groups[None, :] >= 0)
-    same = ops.equal(groups[:, None], groups[None, :])
-    other_row = ops.logical_not(diagonal(groups))
-    positive = ops.logical_and(ops.logical_and(both, same), other_row)
-    return positive, ops.logical_and(both, ops.logical_not(same))
+    groups = targets[:, 0]
+    is_item = groups >= 0
+    numbers = ops.arange(ops.shape(groups)[0], dtype="int32")
+    itself = _equal(numbers, numbers)
+    both = ops.logical_and(is_item[:, None], is_item[None, :])
+    same_group = _equal(groups, groups)
+    positive = ops.logical_and(ops.logical_and(both, same_group), ops.logical_not(itself))
+    negative = ops.logical_and(both, ops.logical_not(same_group))
+    columns = range(1, targets.shape[1])
+    for own, other in ((own, other) for own in columns for other in columns):
+        same_item = _equal(targets[:, own], targets[:, other])
+        negative = ops.logical_and(negative, ops.logical_not(same_item))
+    return Relations(is_item, itself, positive, negative)
 
 
-def diagonal(rows: Any) -> Any:
-    """The boolean tensor of shape (batch, batch) that is true where a row meets itself.
-
-    Args:
-        rows: A tensor of shape (batch, ...).
-
-    Example:
-        >>> diagonal(ops.ones(2)).numpy().tolist()
-        [[True, False], [False, True]]
-    """
-    numbers = ops.arange(ops.shape(rows)[0], dtype="int32")
-    return ops.equal(numbers[:, None], numbers[None, :])
+def _equal(a: Any, b: Any) -> Any:
+    """Which element of `a` equals which of `b`: shape (batch, batch)."""
+    return ops.equal(a[:, None], b[None, :])

@@ -10,7 +10,7 @@ from keras import ops
 from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero
 from sharedlayers_dist.losses.encodings import cosines
-from sharedlayers_dist.losses.groups import diagonal, positives_and_negatives
+from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
 
@@ -23,8 +23,9 @@ class InBatchNegatives(PairAnchorLoss):
         -log( exp(s_ii / temperature) / sum over j of exp(s_ij / temperature) )
 
     where `j` is `i` itself and all pairs of other groups. Pairs of the same group are false
-    negatives, and left out. If `symmetric`, a pair costs the mean of that and of the same with the
-    sides exchanged, where the sum is over `s_ji`.
+    negatives, and left out, as are pairs that have an item in common with it, by the keys. If
+    `symmetric`, a pair costs the mean of that and of the same with the sides exchanged, where the
+    sum is over `s_ji`.
 
     Source: van den Oord, Li and Vinyals, Representation Learning with Contrastive Predictive Coding
     (2018), equation 4; Henderson et al., Efficient Natural Language Response Suggestion for Smart
@@ -41,7 +42,8 @@ class InBatchNegatives(PairAnchorLoss):
         name: The loss's name.
 
     Call arguments:
-        y_true: The group of each pair, integers, -1 for no pair, shape (batch,) or (batch, 1).
+        y_true: The group of each pair, integers, -1 for no pair, shape (batch,) or (batch, 1); or
+            its group and the keys of its two items, shape (batch, 3).
         y_pred: Encodings of both sides, shape (batch, 2, features).
         sample_weight: Weights of the pairs, shape (batch,) or (batch, 1).
 
@@ -73,17 +75,16 @@ class InBatchNegatives(PairAnchorLoss):
         self.temperature = float(temperature)
         self.symmetric = bool(symmetric)
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
-        _, negative = positives_and_negatives(groups)
-        itself = diagonal(groups)
+        itself, negative = relations.itself, relations.negative
         logits = cosines(encodings[:, 0], encodings[:, 1]) / self.temperature
         told_apart = ops.where(ops.logical_or(itself, negative), logits, -HUGE)
         right = ops.sum(ops.where(itself, logits, 0.0), axis=1)
         losses = ops.logsumexp(told_apart, axis=1) - right
         if self.symmetric:
             losses = 0.5 * (losses + ops.logsumexp(told_apart, axis=0) - right)
-        return losses, groups >= 0
+        return losses, relations.is_item
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

@@ -11,7 +11,7 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.losses.batch_loss import AnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero, require_finite
 from sharedlayers_dist.losses.encodings import cosines
-from sharedlayers_dist.losses.groups import positives_and_negatives
+from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
 
@@ -45,7 +45,8 @@ class MultiSimilarity(AnchorLoss):
         name: The loss's name.
 
     Call arguments:
-        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1).
+        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1); or
+            its group and its key, shape (batch, 2).
         y_pred: Encodings, shape (batch, features).
         sample_weight: Weights of the anchors, shape (batch,) or (batch, 1).
 
@@ -78,9 +79,9 @@ class MultiSimilarity(AnchorLoss):
         self.base = float(base)
         self.epsilon = float(epsilon)
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of the pairs that each row keeps, and whether it has both kinds."""
-        positive, negative = positives_and_negatives(groups)
+        positive, negative = relations.positive, relations.negative
         similarity = cosines(encodings, encodings)
         least = ops.min(ops.where(positive, similarity, HUGE), axis=1, keepdims=True)
         greatest = ops.max(ops.where(negative, similarity, -HUGE), axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from keras import ops
 from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero, require_finite
 from sharedlayers_dist.losses.encodings import cosines
-from sharedlayers_dist.losses.groups import diagonal, positives_and_negatives
+from sharedlayers_dist.losses.groups import Relations
 
 
 @keras.saving.register_keras_serializable(package="sharedlayers_dist")
@@ -23,7 +23,8 @@ class SigmoidPairs(PairAnchorLoss):
         t_ij = -log sigmoid(z_ij (s_ij / temperature + bias))
 
     and pair i costs the sum of `(t_ij + t_ji) / 2` over `j`, which is `i` itself and all pairs of
-    other groups. Pairs of the same group are false negatives, and left out.
+    other groups. Pairs of the same group are false negatives, and left out, as are pairs that have
+    an item in common with it, by the keys.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training (2023), section 3.2, where
     `temperature` is 1 / t. The encodings are scaled to length 1, as there. Its temperature and bias
@@ -39,7 +40,8 @@ class SigmoidPairs(PairAnchorLoss):
         name: The loss's name.
 
     Call arguments:
-        y_true: The group of each pair, integers, -1 for no pair, shape (batch,) or (batch, 1).
+        y_true: The group of each pair, integers, -1 for no pair, shape (batch,) or (batch, 1); or
+            its group and the keys of its two items, shape (batch, 3).
         y_pred: Encodings of both sides, shape (batch, 2, features).
         sample_weight: Weights of the pairs, shape (batch,) or (batch, 1).
 
@@ -66,14 +68,13 @@ class SigmoidPairs(PairAnchorLoss):
         self.temperature = float(temperature)
         self.bias = float(bias)
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
-        _, negative = positives_and_negatives(groups)
-        itself = diagonal(groups)
+        itself, negative = relations.itself, relations.negative
         logits = cosines(encodings[:, 0], encodings[:, 1]) / self.temperature + self.bias
         costs = ops.softplus(ops.where(itself, -logits, logits))
         costs = ops.where(ops.logical_or(itself, negative), costs, 0.0)
-        return 0.5 * (ops.sum(costs, axis=1) + ops.sum(costs, axis=0)), groups >= 0
+        return 0.5 * (ops.sum(costs, axis=1) + ops.sum(costs, axis=0)), relations.is_item
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

@@ -10,7 +10,7 @@ from keras import ops
 from sharedlayers_dist.losses.batch_loss import AnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero
 from sharedlayers_dist.losses.encodings import cosines
-from sharedlayers_dist.losses.groups import positives_and_negatives
+from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
 
@@ -36,7 +36,8 @@ class SupervisedContrastive(AnchorLoss):
         name: The loss's name.
 
     Call arguments:
-        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1).
+        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1); or
+            its group and its key, shape (batch, 2).
         y_pred: Encodings, shape (batch, features).
         sample_weight: Weights of the anchors, shape (batch,) or (batch, 1).
 
@@ -55,9 +56,9 @@ class SupervisedContrastive(AnchorLoss):
         super().__init__(name)
         self.temperature = float(temperature)
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the mean over each row's positives, and whether it has any."""
-        positive, negative = positives_and_negatives(groups)
+        positive, negative = relations.positive, relations.negative
         logits = cosines(encodings, encodings) / self.temperature
         others = ops.where(ops.logical_or(positive, negative), logits, -HUGE)
         costs = ops.logsumexp(others, axis=1, keepdims=True) - logits

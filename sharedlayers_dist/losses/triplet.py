@@ -10,7 +10,7 @@ from keras import ops
 from sharedlayers_dist.losses.batch_loss import AnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero, require_choice
 from sharedlayers_dist.losses.encodings import DISTANCES, distances
-from sharedlayers_dist.losses.groups import positives_and_negatives
+from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
 
@@ -47,7 +47,8 @@ class Triplet(AnchorLoss):
         name: The loss's name.
 
     Call arguments:
-        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1).
+        y_true: The group of each item, integers, -1 for no item, shape (batch,) or (batch, 1); or
+            its group and its key, shape (batch, 2).
         y_pred: Encodings, shape (batch, features).
         sample_weight: Weights of the anchors, shape (batch,) or (batch, 1).
 
@@ -78,9 +79,9 @@ class Triplet(AnchorLoss):
         self.mining = mining
         self.distance = distance
 
-    def anchor_losses(self, groups: Any, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the mean over each row's triplets, and whether it has any."""
-        positive, negative = positives_and_negatives(groups)
+        positive, negative = relations.positive, relations.negative
         distance = distances(encodings, self.distance)
         losses = _MINING[self.mining](distance, positive, negative, self.margin)
         return losses, ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))

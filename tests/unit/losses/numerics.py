@@ -42,13 +42,24 @@ def cosine(a, b):
     return float(a @ b) / (np.sqrt(a @ a) * np.sqrt(b @ b))
 
 
-def others_by_group(groups, i):
-    """The numbers of row i's positives and of its negatives."""
-    items = [j for j in range(len(groups)) if groups[j] >= 0 and j != i]
-    return (
-        [j for j in items if groups[j] == groups[i]],
-        [j for j in items if groups[j] != groups[i]],
-    )
+def is_item(targets, i):
+    """Whether row i of the groups, or of the groups and keys, is an item."""
+    return np.atleast_1d(targets[i])[0] >= 0
+
+
+def others_by_group(targets, i):
+    """The numbers of row i's positives and of its negatives, none of which shares a key with it."""
+    group, *keys = (int(value) for value in np.atleast_1d(targets[i]))
+    positive, negative = [], []
+    for j in range(len(targets)):
+        other_group, *other_keys = (int(value) for value in np.atleast_1d(targets[j]))
+        if j == i or other_group < 0:
+            continue
+        if other_group == group:
+            positive.append(j)
+        elif not set(keys) & set(other_keys):
+            negative.append(j)
+    return positive, negative
 
 
 def weighted_mean(costs, weights):
@@ -69,6 +80,33 @@ GROUPS = {
     "two rows": [1, 1],
 }
 """Groups of the rows of a batch, by what is special about them."""
+
+LARGE = 2**62
+KEYED = {
+    "keys of their own": [[4, 0], [7, 1], [4, 2], [9, 3], [7, 4], [9, 5]],
+    "equal items": [[4, 10], [7, -1], [4, -1], [9, 10], [7, 30], [9, 40], [2, 10], [7, -1]],
+    "equal positives": [[1, 8], [1, 8], [2, 9], [2, 9], [1, 9]],
+    "all items equal": [[3, 5], [4, 5], [3, 5], [4, 5]],
+    "large keys": [
+        [0, LARGE],
+        [1, LARGE + 1],
+        [0, -LARGE],
+        [1, LARGE],
+        [2, LARGE + 1],
+        [2, -LARGE],
+    ],
+    "equal to no item": [[6, 1], [-1, 1], [5, 2], [6, 3], [-1, 2], [5, 1]],
+}
+"""Groups and keys of items."""
+KEYED_PAIRS = {
+    "keys of their own": [[4, 0, 1], [7, 2, 3], [4, 4, 5], [9, 6, 7]],
+    "equal first items": [[0, 10, 11], [1, 10, 12], [2, 13, 14], [3, 15, 16]],
+    "equal second items": [[0, 10, 11], [1, 12, 11], [2, 13, 14], [3, 15, 16]],
+    "equal across the sides": [[0, 10, 11], [1, 11, 12], [2, 13, 10], [3, 14, 15], [0, 15, 16]],
+    "pairs of one item": [[0, 7, 7], [1, 7, 8], [2, 9, 7], [3, 9, 9]],
+    "large keys": [[0, LARGE, -1], [1, LARGE + 1, -2], [2, 3, LARGE], [-1, 3, -2], [3, 5, 6]],
+}
+"""Groups of pairs, and the keys of both their items."""
 
 
 def draw(groups, seed, num_features=3, pairs=False):

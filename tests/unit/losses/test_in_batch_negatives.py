@@ -8,13 +8,17 @@ import pytest
 from sharedlayers_dist.losses import InBatchNegatives
 from tests.unit.losses.numerics import (
     GROUPS,
+    KEYED_PAIRS,
     assert_agrees,
     cosine,
     draw,
+    is_item,
     others_by_group,
     value_and_gradient,
     weighted_mean,
 )
+
+BATCHES = GROUPS | {f"keyed: {name}": rows for name, rows in KEYED_PAIRS.items()}
 
 
 def reference(temperature, symmetric):
@@ -27,7 +31,7 @@ def reference(temperature, symmetric):
         costs = {}
         for i in range(len(groups)):
             _, negative = others_by_group(groups, i)
-            if groups[i] < 0:
+            if not is_item(groups, i):
                 continue
             a, b = pairs[i]
             costs[i] = cost(b, [pairs[j][1] for j in negative], a)
@@ -38,7 +42,7 @@ def reference(temperature, symmetric):
     return loss
 
 
-@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("groups", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_values_and_gradients_are_those_of_the_formula(groups, temperature, symmetric):

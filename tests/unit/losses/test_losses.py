@@ -280,10 +280,41 @@ def test_outputs_of_another_shape_are_refused(name):
     y_true, y_pred, _ = draw(loss)
     with pytest.raises(UserError, match=r"Received: y_pred.shape=\(10, 3, 4\)"):
         loss(y_true, np.zeros((10, 3, 4), "float32"))
-    with pytest.raises(UserError, match=r"Received: y_true.shape=\(10, 2\)"):
-        loss(np.zeros((10, 2)), y_pred)
+    with pytest.raises(UserError, match=r"Received: y_true.shape=\(10, 4\)"):
+        loss(np.zeros((10, 4)), y_pred)
     with pytest.raises(UserError, match=r"as many rows. Received: y_true.shape=\(9,\), y_pred"):
         loss(y_true[:9], y_pred)
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+def test_groups_with_keys_are_columns_of_integers(name):
+    loss = make(name)
+    groups, y_pred, _ = draw(loss)
+    num_keys = 2 if loss.takes == "pairs of encodings" else 1
+    keys = np.arange(10 * num_keys).reshape(10, num_keys)
+    keyed = np.concatenate([groups[:, None], keys], axis=1)
+    assert float(loss(keyed, y_pred)) == float(loss(groups, y_pred))
+    message = rf"integers: as floats, .*y_true.dtype=float32, y_true.shape=\(10, {1 + num_keys}\)"
+    with pytest.raises(UserError, match=message):
+        loss(keyed.astype("float32"), y_pred)
+    with pytest.raises(UserError, match=rf"key.*shape \(batch, {1 + num_keys}\). Received"):
+        loss(np.concatenate([keyed, keys], axis=1), y_pred)
+
+
+@pytest.mark.parametrize("name", ["SupervisedContrastive", "InBatchNegatives"])
+def test_keys_come_through_keras_fit_whole(name):
+    """Keys that differ in their last bit alone stay different, and equal ones equal."""
+    loss = make(name)
+    num_keys = 2 if loss.takes == "pairs of encodings" else 1
+    groups, x, _ = draw(loss, rows=8)
+    keys = 2**62 + np.arange(8)[:, None] // 2 + 4 * np.arange(num_keys)
+    targets = np.concatenate([groups[:, None], keys], axis=1)
+    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(4)])
+    y_pred = model(x)
+    model.compile("sgd", loss=loss)
+    figures = model.fit(x, targets, batch_size=8, shuffle=False, verbose=0).history
+    assert figures["loss"][0] == pytest.approx(float(loss(targets, y_pred)), rel=1e-5)
+    assert figures["loss"][0] != pytest.approx(float(loss(groups, y_pred)), rel=1e-3)
 
 
 def test_the_losses_load_nothing_of_the_package_but_its_errors():

@@ -8,13 +8,17 @@ import pytest
 from sharedlayers_dist.losses import MultiSimilarity
 from tests.unit.losses.numerics import (
     GROUPS,
+    KEYED,
     assert_agrees,
     cosine,
     draw,
+    is_item,
     others_by_group,
     value_and_gradient,
     weighted_mean,
 )
+
+BATCHES = GROUPS | {f"keyed: {name}": rows for name, rows in KEYED.items()}
 
 
 def reference(alpha, beta, base, epsilon):
@@ -22,7 +26,7 @@ def reference(alpha, beta, base, epsilon):
         costs = {}
         for i in range(len(groups)):
             positive, negative = others_by_group(groups, i)
-            if groups[i] < 0 or not positive or not negative:
+            if not is_item(groups, i) or not positive or not negative:
                 continue
             to_positive = [cosine(encodings[i], encodings[j]) for j in positive]
             to_negative = [cosine(encodings[i], encodings[j]) for j in negative]
@@ -36,7 +40,7 @@ def reference(alpha, beta, base, epsilon):
     return loss
 
 
-@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("groups", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("options", [(2.0, 50.0, 0.5, 0.1), (1.0, 3.0, 0.0, 0.0), (2, 40, 1, 2.5)])
 def test_values_and_gradients_are_those_of_the_paper(groups, options):
     for seed, is_weighted in ((0, False), (1, True)):

@@ -8,13 +8,17 @@ import pytest
 from sharedlayers_dist.losses import SigmoidPairs
 from tests.unit.losses.numerics import (
     GROUPS,
+    KEYED_PAIRS,
     assert_agrees,
     cosine,
     draw,
+    is_item,
     others_by_group,
     value_and_gradient,
     weighted_mean,
 )
+
+BATCHES = GROUPS | {f"keyed: {name}": rows for name, rows in KEYED_PAIRS.items()}
 
 
 def reference(temperature, bias):
@@ -25,7 +29,7 @@ def reference(temperature, bias):
     def loss(groups, pairs, weights):
         costs = {}
         for i in range(len(groups)):
-            if groups[i] >= 0:
+            if is_item(groups, i):
                 costs[i] = cost(pairs[i][0], pairs[i][1], 1)
                 for j in others_by_group(groups, i)[1]:
                     costs[i] += 0.5 * cost(pairs[i][0], pairs[j][1], -1)
@@ -35,7 +39,7 @@ def reference(temperature, bias):
     return loss
 
 
-@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("groups", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("options", [(0.1, -10.0), (1.0, 0.0), (0.5, 3.0)])
 def test_values_and_gradients_are_those_of_the_paper(groups, options):
     for seed, is_weighted in ((0, False), (1, True)):

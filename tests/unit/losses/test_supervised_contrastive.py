@@ -8,13 +8,17 @@ import pytest
 from sharedlayers_dist.losses import SupervisedContrastive
 from tests.unit.losses.numerics import (
     GROUPS,
+    KEYED,
     assert_agrees,
     cosine,
     draw,
+    is_item,
     others_by_group,
     value_and_gradient,
     weighted_mean,
 )
+
+BATCHES = GROUPS | {f"keyed: {name}": rows for name, rows in KEYED.items()}
 
 
 def reference(temperature):
@@ -22,7 +26,7 @@ def reference(temperature):
         costs = {}
         for i in range(len(groups)):
             positive, negative = others_by_group(groups, i)
-            if groups[i] < 0 or not positive:
+            if not is_item(groups, i) or not positive:
                 continue
             exponentials = {
                 j: math.exp(cosine(encodings[i], encodings[j]) / temperature)
@@ -36,7 +40,7 @@ def reference(temperature):
     return loss
 
 
-@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("groups", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_values_and_gradients_are_those_of_the_paper(groups, temperature):
     for seed, is_weighted in ((0, False), (1, True)):

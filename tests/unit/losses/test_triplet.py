@@ -6,9 +6,11 @@ import pytest
 from sharedlayers_dist.losses import Triplet
 from tests.unit.losses.numerics import (
     GROUPS,
+    KEYED,
     assert_agrees,
     cosine,
     draw,
+    is_item,
     others_by_group,
     value_and_gradient,
     weighted_mean,
@@ -35,12 +37,15 @@ def cost_of_anchor(to_positive, to_negative, mining, margin):
     return sum(costs) / len(costs)
 
 
+BATCHES = GROUPS | {f"keyed: {name}": rows for name, rows in KEYED.items()}
+
+
 def reference(mining, distance, margin):
     def loss(groups, encodings, weights):
         costs = {}
         for i in range(len(groups)):
             positive, negative = others_by_group(groups, i)
-            if groups[i] >= 0 and positive and negative:
+            if is_item(groups, i) and positive and negative:
                 to_positive = [DISTANCE[distance](encodings[i], encodings[j]) for j in positive]
                 to_negative = [DISTANCE[distance](encodings[i], encodings[j]) for j in negative]
                 costs[i] = cost_of_anchor(to_positive, to_negative, mining, margin)
@@ -49,7 +54,7 @@ def reference(mining, distance, margin):
     return loss
 
 
-@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("groups", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("distance", DISTANCE)
 @pytest.mark.parametrize("mining", MINING)
 def test_values_and_gradients_are_those_of_the_triplets(groups, mining, distance):
