@@ -191,6 +191,7 @@ def _choose_tokens(
                 truncate=options.truncate,
                 pad=options.pad,
                 table_size=taken.table_size,
+                model_input=str(taken),
             )
     return None
 
@@ -201,7 +202,7 @@ def _choose_image(
     if column.dtype == "bytes":
         match taken.shape:
             case (int(height), int(width), int(channels)) if channels in MODE_OF_CHANNELS:
-                return ImageFileCodec(shape=(height, width, channels))
+                return ImageFileCodec(shape=(height, width, channels), model_input=str(taken))
         return None
     fits = len(taken.shape) == len(column.shape) and all(
         size in (None, given) for size, given in zip(taken.shape, column.shape, strict=True)
@@ -222,7 +223,9 @@ def _choose_vector(
     is_wider = column.dtype == "float64" and taken.dtype != "float64"
     dtype = "float32" if is_wider else column.dtype
     if not column.shape:  # How long its lists are is told row by row.
-        return None if size is None else VectorListCodec(size=size, dtype=dtype)
+        if size is None:
+            return None
+        return VectorListCodec(size=size, dtype=dtype, model_input=str(taken))
     return VectorCodec(size=column.shape[0], dtype=dtype) if size in (None, *column.shape) else None
 
 

@@ -105,6 +105,16 @@ def as_array(column: pa.ChunkedArray) -> pa.Array:
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
 
 
+def for_input(model_input: str) -> str:
+    """How a rule on items goes on: with the input of a model that makes it, where one does.
+
+    Example:
+        >>> "must have 4" + for_input("the model m, whose input 'a' is float32 of the shape (4,)")
+        "must have 4 for the model m, whose input 'a' is float32 of the shape (4,)"
+    """
+    return model_input and f" for {model_input}"
+
+
 def name_bad(is_bad: NDArray[np.bool_], reason: str) -> BadItems:
     """The items that are bad for one reason."""
     return dict.fromkeys(np.flatnonzero(is_bad).tolist(), reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array, name_bad
+from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array, for_input, name_bad
 from sharedlayers_dist.errors import one_line
 
 MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
@@ -50,6 +50,8 @@ class ImageFileCodec:
 
     shape: tuple[int, ...]
     """`(height, width, channels)`, 1 or 3 of these; `()` to look at images of any size."""
+    model_input: str = field(default="", compare=False, repr=False)
+    """The input of a model that they are for, to be told with those that do not fit; or empty."""
 
     @property
     def dtype(self) -> str:
@@ -97,7 +99,7 @@ class ImageFileCodec:
             height, width, _ = self.shape
             raise _BadImageError(
                 f"is an image of {image.height} x {image.width} pixels and must be of "
-                f"{height} x {width}"
+                f"{height} x {width}{for_input(self.model_input)}"
             )
         if image.mode not in _MODES_OF_8_BITS:
             raise _BadImageError(f"is an image of more than 8 bits (mode {image.mode})")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array
+from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array, for_input
 from sharedlayers_dist.data.items.sequences import (
     End,
     describe_kept,
@@ -44,6 +44,8 @@ class TokenCodec:
     """The end at which shorter ones are padded."""
     table_size: int | None = None
     """Rows of the table in which a model looks the ids up; None where that is not known."""
+    model_input: str = field(default="", compare=False, repr=False)
+    """The input of a model that they are for, to be told with those that do not fit; or empty."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,6 +75,7 @@ class TokenCodec:
         lists, first = np.unique(lists_of_values(items)[places], return_index=True)
         return {
             item: f"has the id {ids[place]}, and {rule} must be from 0 to {largest}"
+            f"{for_input(self.model_input)}"
             for item, place in zip(lists.tolist(), places[first].tolist(), strict=True)
         }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array, name_bad
+from sharedlayers_dist.data.items.codec import BadItems, Encoded, as_array, for_input, name_bad
 from sharedlayers_dist.data.items.sequences import lists_of_values
 
 
@@ -68,6 +68,7 @@ class VectorCodec(_Vectors):
         return Encoded(items)
 
 
+@dataclass(frozen=True, kw_only=True)
 class VectorListCodec(_Vectors):
     """Lists of floats that must have `size` each, where the type of their column does not say it.
 
@@ -83,6 +84,9 @@ class VectorListCodec(_Vectors):
         [[0.5, 1.0]]
     """
 
+    model_input: str = field(default="", compare=False, repr=False)
+    """The input of a model that they are for, to be told with those that do not fit; or empty."""
+
     def read(self, column: pa.ChunkedArray) -> pa.Array:
         """Holds lists of any layout, of floats of any width; what is too large becomes infinite."""
         return as_array(column.cast(self._held, safe=False))
@@ -96,7 +100,7 @@ class VectorListCodec(_Vectors):
         places = np.flatnonzero(items.is_valid().to_numpy(zero_copy_only=False))
         size = self.size or (int(sizes[0]) if sizes.size else 0)
         return bad | {
-            place: f"has {found} numbers and must have {size}"
+            place: f"has {found} numbers and must have {size}{for_input(self.model_input)}"
             for place, found in zip(places.tolist(), sizes.tolist(), strict=True)
             if found != size
         }

@@ -18,6 +18,7 @@ from sharedlayers_dist.data import (
 )
 from sharedlayers_dist.data.items.choosing import alphabet_size_of, choose_plain_codec
 from sharedlayers_dist.errors import UserError
+from tests.unit.data.items.samples import COLOURED, make_file
 
 TEXT = ItemColumn(kind="text", dtype="str")
 TOKENS = ItemColumn(kind="tokens", dtype="int")
@@ -104,6 +105,38 @@ def test_items_that_a_model_cannot_take_are_refused_with_both_sides(column, shap
     assert f"column 'b' of x, which holds {column}, " in told
     assert f"and a model, whose input 'b' is {dtype} of the shape {shape}." in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("column", "taken", "misfit", "told"),
+    [
+        (
+            FILES,
+            ModelInput("a", (4, 3, 3), "float32"),
+            pa.array([make_file(COLOURED[0].swapaxes(0, 1))], pa.binary()),
+            "is an image of 3 x 4 pixels and must be of 4 x 3",
+        ),
+        (
+            LISTS,
+            ModelInput("a", (4,), "float32"),
+            pa.array([[0.5, 1.0, 2.0]]),
+            "has 3 numbers and must have 4",
+        ),
+        (
+            TOKENS,
+            ModelInput("a", (4,), "int32", table_size=9),
+            pa.array([[1, 9]]),
+            "has the id 9, and the model's table has 9 rows: ids must be from 0 to 8",
+        ),
+    ],
+    ids=["image files", "lists of floats", "tokens"],
+)
+def test_an_item_that_does_not_fit_is_told_with_the_input(column, taken, misfit, told):
+    codec = choose_codec(column, taken)
+    bad = codec.find_bad(codec.read(pa.chunked_array([misfit])))
+    assert bad == {
+        0: f"{told} for a model, whose input 'a' is {taken.dtype} of the shape {taken.shape}"
+    }
 
 
 def test_ids_are_checked_against_the_table_that_the_model_has():
