@@ -9,6 +9,7 @@ from keras import ops
 
 from sharedlayers_dist.losses.batch_loss import AnchorLoss
 from sharedlayers_dist.losses.checks import require_above_zero, require_choice
+from sharedlayers_dist.losses.counting import count_below
 from sharedlayers_dist.losses.encodings import DISTANCES, distances
 from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
@@ -26,11 +27,12 @@ class Triplet(AnchorLoss):
 
     - "all": every positive with every negative (Hermans, Beyer and Leibe, In Defense of the Triplet
       Loss for Person Re-Identification, 2017, equation 6; the mean counts triplets that cost 0).
-      Memory grows with the third power of the batch.
     - "hard": the farthest positive with the nearest negative, one triplet (the same, equation 5).
     - "semi-hard": every positive with the nearest of the negatives that are farther away than it
       (Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2); where none is, with the
-      farthest negative. Memory grows with the third power of the batch.
+      farthest negative. Of negatives at the same distance, one is taken.
+
+    Triplets are counted, not made: memory grows with the square of the batch.
 
     The distances "euclidean", which Hermans et al. use, and "squared_euclidean" compare encodings
     as they are. "cosine", 1 - cosine, compares them at length 1, as Schroff et al. do: the squared
@@ -93,9 +95,21 @@ class Triplet(AnchorLoss):
 
 
 def _all(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
-    """The axes are anchor, positive, negative."""
-    costs = ops.relu(distance[:, :, None] - distance[:, None, :] + margin)
-    return _mean(costs, ops.logical_and(positive[:, :, None], negative[:, None, :]), axis=(1, 2))
+    """Counts in how many triplets that cost something each distance is; no triplet is made.
+
+    How many these are has no gradient, and the sum over the distances, each so many times, has the
+    one of the sum over the triplets.
+    """
+    bound = distance + margin  # Negatives that are nearer than this cost something.
+    num_positives, num_negatives = _count(positive, distance), _count(negative, distance)
+    below = count_below(ops.sort(_orderable(distance, negative), axis=1), bound)
+    not_above = count_below(ops.sort(_orderable(bound, positive), axis=1), distance, or_equal=True)
+    times_as_positive = ops.cast(below, distance.dtype)
+    times_as_negative = num_positives[:, None] - ops.cast(not_above, distance.dtype)
+    of_positives = ops.where(positive, times_as_positive * bound, 0.0)
+    of_negatives = ops.where(negative, times_as_negative * distance, 0.0)
+    total = ops.sum(of_positives, axis=1) - ops.sum(of_negatives, axis=1)
+    return ops.divide_no_nan(total, num_positives * num_negatives)
 
 
 def _hard(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
@@ -105,18 +119,28 @@ def _hard(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
 
 
 def _semi_hard(distance: Any, positive: Any, negative: Any, margin: float) -> Any:
-    """The axes are anchor, positive, negative, until the negative is chosen."""
-    is_farther = distance[:, None, :] > distance[:, :, None]
-    is_farther = ops.logical_and(is_farther, negative[:, None, :])
-    nearest = ops.min(ops.where(is_farther, distance[:, None, :], HUGE), axis=2)
-    farthest = ops.max(ops.where(negative, distance, -HUGE), axis=1, keepdims=True)
-    chosen = ops.where(ops.any(is_farther, axis=2), nearest, farthest)
-    return _mean(ops.relu(distance - chosen + margin), positive, axis=1)
+    """Each positive's place among the sorted negatives says which one is the next farther."""
+    orderable = ops.stop_gradient(_orderable(distance, negative))
+    order = ops.argsort(orderable, axis=1)
+    nearer = count_below(ops.take_along_axis(orderable, order, axis=1), distance, or_equal=True)
+    last = ops.sum(ops.cast(negative, "int32"), axis=1, keepdims=True) - 1
+    place = ops.maximum(ops.minimum(nearer, last), 0)
+    chosen = ops.take_along_axis(distance, ops.take_along_axis(order, place, axis=1), axis=1)
+    return _mean(ops.relu(distance - chosen + margin), positive)
 
 
-def _mean(values: Any, is_counted: Any, axis: int | tuple[int, ...]) -> Any:
-    total = ops.sum(ops.where(is_counted, values, 0.0), axis=axis)
-    return ops.divide_no_nan(total, ops.sum(ops.cast(is_counted, values.dtype), axis=axis))
+def _orderable(distance: Any, is_counted: Any) -> Any:
+    """Puts behind everything else what does not count, and NaN, which has no place in an order."""
+    return ops.where(ops.logical_and(is_counted, distance < HUGE), distance, HUGE)
+
+
+def _mean(values: Any, is_counted: Any) -> Any:
+    total = ops.sum(ops.where(is_counted, values, 0.0), axis=1)
+    return ops.divide_no_nan(total, _count(is_counted, values))
+
+
+def _count(is_counted: Any, like: Any) -> Any:
+    return ops.sum(ops.cast(is_counted, like.dtype), axis=1)
 
 
 _MINING = {"all": _all, "hard": _hard, "semi-hard": _semi_hard}

@@ -210,6 +210,37 @@ def test_batches_of_unknown_size_are_traced_once(name):
         assert float(traced(*part)) == pytest.approx(float(loss(*part)), rel=1e-5)
 
 
+def sizes_of_results(graph):
+    """The number of elements of each result in a graph, and in the graphs that it calls."""
+    for operation in graph.get_operations():
+        yield from (result.shape.num_elements() or 0 for result in operation.outputs)
+    for function in graph._functions.values():
+        yield from sizes_of_results(function.graph)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(losses.Triplet(mining=mining) for mining in ("all", "hard", "semi-hard")),
+        *(make(name) for name in OF_BATCHES if name != "Triplet"),
+    ],
+    ids=lambda loss: f"{loss.name} {getattr(loss, 'mining', '')}",
+)
+def test_no_result_is_larger_than_the_square_of_the_batch(loss):
+    rows = 40
+    groups, y_pred, _ = draw(loss, rows=rows)
+
+    def loss_and_gradient(y_true, y_pred):
+        with tf.GradientTape() as tape:
+            tape.watch(y_pred)
+            value = loss(y_true, y_pred)
+        return value, tape.gradient(value, y_pred)
+
+    traced = tf.function(loss_and_gradient).get_concrete_function(groups, tf.constant(y_pred))
+    sizes = list(sizes_of_results(traced.graph))
+    assert rows**2 <= max(sizes) <= 2 * rows**2
+
+
 def build(takes):
     """A tiny model that gives what a loss takes, of two inputs where these are two sides."""
     keras.utils.set_random_seed(0)

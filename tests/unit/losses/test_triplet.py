@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sharedlayers_dist.losses import Triplet
 from tests.unit.losses.numerics import (
@@ -91,6 +92,22 @@ def test_a_batch_in_which_all_encodings_are_equal_costs_the_margin(mining, dista
     value, gradient = value_and_gradient(loss, [0, 0, 1, 1], encodings)
     assert value == pytest.approx(0.7, rel=1e-5)
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
+@pytest.mark.parametrize("mining", MINING)
+def test_distances_that_are_equal_or_differ_by_the_margin_are_no_special_case(
+    mining, distance, jit_compile
+):
+    """Whole numbers around 0, so that all distances are exact."""
+    half = np.random.default_rng(0).integers(-4, 5, (20, 1)).astype("float64")
+    encodings = np.concatenate([half, -half])
+    groups = np.random.default_rng(1).integers(-1, 6, 40)
+    loss = tf.function(Triplet(2.0, mining=mining, distance=distance), jit_compile=jit_compile)
+    value = loss(tf.constant(groups), tf.constant(encodings, "float32"))
+    expected = reference(mining, distance, 2.0)(groups, encodings, np.ones(40))
+    assert float(value) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
