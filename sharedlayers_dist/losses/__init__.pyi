@@ -4,6 +4,7 @@ from .batch_loss import BatchLoss as BatchLoss
 from .contrastive import Contrastive as Contrastive
 from .cosent import CoSENT as CoSENT
 from .in_batch_negatives import InBatchNegatives as InBatchNegatives
+from .learned_temperature import LearnedTemperature as LearnedTemperature
 from .multi_similarity import MultiSimilarity as MultiSimilarity
 from .online_contrastive import OnlineContrastive as OnlineContrastive
 from .output_layer import check_output_layer as check_output_layer

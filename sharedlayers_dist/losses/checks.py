@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.losses.encodings import LEARNED
 
 
 def require_above_zero(**options: float) -> None:
@@ -39,6 +40,26 @@ def require_finite(**options: float) -> None:
     for name, value in options.items():
         if not isinstance(value, Real) or not math.isfinite(value):
             raise UserError(f"`{name}` must be a finite number. Received: {name}={value!r}.")
+
+
+def require_temperature(temperature: float | str) -> float | str:
+    """Refuses what is no temperature: neither a finite number above 0 nor "learned".
+
+    Raises:
+        UserError: with the value.
+
+    Example:
+        >>> require_temperature(1), require_temperature("learned")
+        (1.0, 'learned')
+    """
+    if temperature == LEARNED:
+        return LEARNED
+    if not isinstance(temperature, Real) or not 0 < temperature < math.inf:
+        raise UserError(
+            f"`temperature` must be a number above 0, or {LEARNED!r}. Received: "
+            f"temperature={temperature!r}."
+        )
+    return float(temperature)
 
 
 def require_choice(choices: Iterable[object], **options: object) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 from keras import ops
 
+LEARNED = "learned"
+"""A temperature that is in the lengths of the encodings, as `LearnedTemperature` puts it there."""
+
 _ROUNDING = 1e-6
 """Squared distances below this share of the squared lengths are rounding in float32."""
 
@@ -39,6 +42,28 @@ def cosines(a: Any, b: Any) -> Any:
         0.6
     """
     return ops.matmul(normalize(a), ops.transpose(normalize(b)))
+
+
+def logits(a: Any, b: Any, temperature: float | str) -> Any:
+    """The cosine of each row of `a` and each of `b`, divided by a temperature.
+
+    Args:
+        a: Encodings of shape (batch, features).
+        b: Encodings of the same shape.
+        temperature: A number; or "learned", where the layer `LearnedTemperature` has scaled the
+            encodings so that their dot products are what is asked for.
+
+    Returns:
+        Shape (batch, batch), element (i, j) for row i of `a` and row j of `b`.
+
+    Example:
+        >>> a, b = ops.array([[1.0, 0.0]]), ops.array([[3.0, 4.0]])
+        >>> round(float(logits(a, b, 0.1)[0, 0]), 4), float(logits(a, b, "learned")[0, 0])
+        (6.0, 3.0)
+    """
+    if temperature == LEARNED:
+        return ops.matmul(a, ops.transpose(b))
+    return cosines(a, b) / temperature
 
 
 def distances(encodings: Any, distance: str) -> Any:

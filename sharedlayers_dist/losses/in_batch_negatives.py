@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
-from sharedlayers_dist.losses.checks import require_above_zero
-from sharedlayers_dist.losses.encodings import cosines
+from sharedlayers_dist.losses.checks import require_temperature
+from sharedlayers_dist.losses.encodings import logits as compute_logits
 from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
@@ -37,7 +37,8 @@ class InBatchNegatives(PairAnchorLoss):
     weight 0 is still a negative for the others.
 
     Args:
-        temperature: The smaller, the more the nearest negatives count; 0.05 is a scale of 20.
+        temperature: The smaller, the more the nearest negatives count; 0.05 is a scale of 20. If
+            "learned", `y_pred` must come from `LearnedTemperature`.
         symmetric: Whether the first sides are told apart by the second ones, too.
         name: The loss's name.
 
@@ -48,7 +49,8 @@ class InBatchNegatives(PairAnchorLoss):
         sample_weight: Weights of the pairs, shape (batch,) or (batch, 1).
 
     Raises:
-        UserError: for a temperature that is not above 0, or shapes other than those.
+        UserError: for a temperature that is neither above 0 nor "learned", or shapes other than
+            those.
 
     Example:
         >>> loss = InBatchNegatives(temperature=1.0)
@@ -65,20 +67,20 @@ class InBatchNegatives(PairAnchorLoss):
 
     def __init__(
         self,
-        temperature: float = 0.05,
+        temperature: float | str = 0.05,
         *,
         symmetric: bool = True,
         name: str = "in_batch_negatives",
     ) -> None:
-        require_above_zero(temperature=temperature)
+        temperature = require_temperature(temperature)
         super().__init__(name)
-        self.temperature = float(temperature)
+        self.temperature = temperature
         self.symmetric = bool(symmetric)
 
     def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
         itself, negative = relations.itself, relations.negative
-        logits = cosines(encodings[:, 0], encodings[:, 1]) / self.temperature
+        logits = compute_logits(encodings[:, 0], encodings[:, 1], self.temperature)
         told_apart = ops.where(ops.logical_or(itself, negative), logits, -HUGE)
         right = ops.sum(ops.where(itself, logits, 0.0), axis=1)
         losses = ops.logsumexp(told_apart, axis=1) - right

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.losses.batch_loss import PairAnchorLoss
-from sharedlayers_dist.losses.checks import require_above_zero, require_finite
-from sharedlayers_dist.losses.encodings import cosines
+from sharedlayers_dist.losses.checks import require_finite, require_temperature
+from sharedlayers_dist.losses.encodings import logits as compute_logits
 from sharedlayers_dist.losses.groups import Relations
 
 
@@ -28,15 +28,16 @@ class SigmoidPairs(PairAnchorLoss):
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training (2023), section 3.2, where
     `temperature` is 1 / t. The encodings are scaled to length 1, as there. Its temperature and bias
-    are learned, from the values that are the defaults here; these are given. The bias answers for
-    there being many more negatives than positives.
+    are learned, from the values that are the defaults here; here the temperature may be learned,
+    and the bias is given. It answers for there being many more negatives than positives.
 
     The batch: positive pairs alone, of many groups. The mean is over the pairs, weighted by
     `sample_weight`, as the paper's: a sum over both sides, divided by the number of pairs.
 
     Args:
-        temperature: What cosines are divided by.
-        bias: What is added to them then.
+        temperature: What cosines are divided by. If "learned", `y_pred` must come from
+            `LearnedTemperature`, which the paper begins at 0.1.
+        bias: What is added to them then; it stays fixed.
         name: The loss's name.
 
     Call arguments:
@@ -57,21 +58,21 @@ class SigmoidPairs(PairAnchorLoss):
 
     def __init__(
         self,
-        temperature: float = 0.1,
+        temperature: float | str = 0.1,
         bias: float = -10.0,
         *,
         name: str = "sigmoid_pairs",
     ) -> None:
-        require_above_zero(temperature=temperature)
+        temperature = require_temperature(temperature)
         require_finite(bias=bias)
         super().__init__(name)
-        self.temperature = float(temperature)
+        self.temperature = temperature
         self.bias = float(bias)
 
     def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
         itself, negative = relations.itself, relations.negative
-        logits = cosines(encodings[:, 0], encodings[:, 1]) / self.temperature + self.bias
+        logits = compute_logits(encodings[:, 0], encodings[:, 1], self.temperature) + self.bias
         costs = ops.softplus(ops.where(itself, -logits, logits))
         costs = ops.where(ops.logical_or(itself, negative), costs, 0.0)
         return 0.5 * (ops.sum(costs, axis=1) + ops.sum(costs, axis=0)), relations.is_item

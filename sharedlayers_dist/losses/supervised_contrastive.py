@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.losses.batch_loss import AnchorLoss
-from sharedlayers_dist.losses.checks import require_above_zero
-from sharedlayers_dist.losses.encodings import cosines
+from sharedlayers_dist.losses.checks import require_temperature
+from sharedlayers_dist.losses.encodings import logits as compute_logits
 from sharedlayers_dist.losses.groups import Relations
 from sharedlayers_dist.losses.precision import HUGE
 
@@ -32,7 +32,8 @@ class SupervisedContrastive(AnchorLoss):
     pushes the group's items to be equally far from each other.
 
     Args:
-        temperature: The smaller, the more the nearest negatives count.
+        temperature: The smaller, the more the nearest negatives count. If "learned", `y_pred` must
+            come from `LearnedTemperature`.
         name: The loss's name.
 
     Call arguments:
@@ -42,7 +43,8 @@ class SupervisedContrastive(AnchorLoss):
         sample_weight: Weights of the anchors, shape (batch,) or (batch, 1).
 
     Raises:
-        UserError: for a temperature that is not above 0, or shapes other than those.
+        UserError: for a temperature that is neither above 0 nor "learned", or shapes other than
+            those.
 
     Example:
         >>> loss = SupervisedContrastive(temperature=1.0)
@@ -51,15 +53,17 @@ class SupervisedContrastive(AnchorLoss):
         0.3133
     """
 
-    def __init__(self, temperature: float = 0.1, *, name: str = "supervised_contrastive") -> None:
-        require_above_zero(temperature=temperature)
+    def __init__(
+        self, temperature: float | str = 0.1, *, name: str = "supervised_contrastive"
+    ) -> None:
+        temperature = require_temperature(temperature)
         super().__init__(name)
-        self.temperature = float(temperature)
+        self.temperature = temperature
 
     def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
         """Returns the mean over each row's positives, and whether it has any."""
         positive, negative = relations.positive, relations.negative
-        logits = cosines(encodings, encodings) / self.temperature
+        logits = compute_logits(encodings, encodings, self.temperature)
         others = ops.where(ops.logical_or(positive, negative), logits, -HUGE)
         costs = ops.logsumexp(others, axis=1, keepdims=True) - logits
         num_positives = ops.sum(ops.cast(positive, costs.dtype), axis=1)

@@ -297,6 +297,7 @@ def test_each_trains_a_model_by_compile_and_fit_and_is_stored_with_it(name, tmp_
         ("MultiSimilarity", {"base": None}, "`base` must be a finite number. Received: base=None"),
         ("MultiSimilarity", {"epsilon": -0.1}, "`epsilon` must be at least 0.*epsilon=-0.1"),
         ("InBatchNegatives", {"temperature": None}, "Received: temperature=None"),
+        ("InBatchNegatives", {"temperature": "fixed"}, "or 'learned'.*temperature='fixed'"),
         ("SigmoidPairs", {"temperature": -1}, "Received: temperature=-1"),
         ("SigmoidPairs", {"bias": float("inf")}, "Received: bias=inf"),
     ],

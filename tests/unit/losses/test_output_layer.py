@@ -38,3 +38,21 @@ def test_probabilities_pass_under_losses_of_something_else():
     sigmoid = keras.layers.Dense(1, activation="sigmoid")
     losses.check_output_layer(keras.losses.BinaryCrossentropy(), sigmoid)
     losses.check_output_layer(losses.Triplet(), sigmoid)
+
+
+@pytest.mark.parametrize("name", ["SupervisedContrastive", "InBatchNegatives", "SigmoidPairs"])
+def test_a_learned_temperature_and_its_layer_go_together(name):
+    learned, given = getattr(losses, name)("learned"), getattr(losses, name)(0.1)
+    layer, dense = losses.LearnedTemperature(name="scaled"), keras.layers.Dense(4, name="encoded")
+    losses.check_output_layer(learned, layer)
+    losses.check_output_layer(given, dense)
+    with pytest.raises(UserError, match=rf"loss={learned.name}, and the layer encoded, a Dense\."):
+        losses.check_output_layer(learned, dense)
+    with pytest.raises(UserError, match=rf"alone. Received: loss={given.name}.*layer scaled\."):
+        losses.check_output_layer(given, layer)
+
+
+@pytest.mark.parametrize("loss", [losses.Triplet(), keras.losses.MeanSquaredError()])
+def test_a_learned_temperature_is_under_no_other_loss(loss):
+    with pytest.raises(UserError, match=f"Received: loss={loss.name}"):
+        losses.check_output_layer(loss, losses.LearnedTemperature())
