@@ -27,6 +27,7 @@ from .failure import OtherRankFailedError as OtherRankFailedError
 from .failure import shared_failure as shared_failure
 from .gradients.accumulated import accumulated_gradients as accumulated_gradients
 from .gradients.accumulated import resume_accumulated_gradients as resume_accumulated_gradients
+from .gradients.gathering import gather as gather
 from .gradients.optimizer import DistributedOptimizer as DistributedOptimizer
 from .gradients.reduction_options import Adasum as Adasum
 from .gradients.reduction_options import Average as Average

@@ -10,7 +10,10 @@ import tensorflow as tf
 from sharedlayers_dist.dist import runtime
 from sharedlayers_dist.dist.collective_timing import CollectiveTimer
 from sharedlayers_dist.dist.gradients.keras_hooks import BatchNormalizationByMoments
-from sharedlayers_dist.dist.gradients.sample_counts import current_num_samples
+from sharedlayers_dist.dist.gradients.sample_counts import (
+    current_gradient_weight,
+    current_num_samples,
+)
 from sharedlayers_dist.errors import UserError
 
 
@@ -65,7 +68,8 @@ class SyncBatchNormalization(BatchNormalizationByMoments):
             # A rank with only padding has no part in the statistics.
             samples = tf.cast(samples, mean.dtype)
             elements = tf.where(samples > 0, elements, tf.zeros_like(elements))
-        packed = _gather(tf.concat([mean, variance, [elements]], axis=0), samples, self._clock)
+        own = tf.concat([mean, variance, [elements]], axis=0)
+        packed = _gather(own, current_gradient_weight(), self._clock)
         means, variances, counts = tf.split(packed, [mean.shape[0], mean.shape[0], 1], axis=1)
         shares = tf.stop_gradient(tf.math.divide_no_nan(counts, tf.reduce_sum(counts)))
         mean = tf.reduce_sum(means * shares, axis=0)
@@ -98,10 +102,11 @@ def _gather(values: tf.Tensor, samples: tf.Tensor | None, clock: CollectiveTimer
         gathered = add_up(place * values)
 
         def backward(gradient: tf.Tensor) -> tf.Tensor:
-            if samples is not None:
-                gradient = tf.math.multiply_no_nan(gradient, samples)
-            total = add_up(gradient)[world.rank]
-            return total if samples is None else tf.math.divide_no_nan(total, samples)
+            if samples is None:
+                return add_up(gradient)[world.rank]
+            weight = tf.cast(samples, gradient.dtype)
+            total = add_up(tf.math.multiply_no_nan(gradient, weight))[world.rank]
+            return tf.math.divide_no_nan(total, weight)
 
         return gathered, backward
 

@@ -32,7 +32,6 @@ ON_TWO_RANKS = [
     "sync_batch_normalization",
     "xla",
     "masked_loss",
-    "a_loss_over_the_batch_is_refused",
     "flags_are_told_after_the_step_that_they_were_set_for",
     "an_error_of_writing_is_kept_until_all_ranks_know_it",
     "collectives",

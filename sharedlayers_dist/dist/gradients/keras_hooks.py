@@ -17,7 +17,17 @@ _ONE_NUMBER_A_BATCH = "_sharedlayers_dist_one_number_a_batch"
 
 def is_built(model: keras.Model) -> bool:
     """Returns whether all layers of a model, nested ones included, have their variables."""
-    return all(layer.built for layer in model._flatten_layers())
+    return all(layer.built for layer in layers_within(model))
+
+
+def layers_within(model: keras.Model) -> list[keras.Layer]:
+    """Returns all layers of a model, nested ones and itself included."""
+    return list(model._flatten_layers())
+
+
+def has_losses_of_calls(model: keras.Model) -> bool:
+    """Returns whether a layer has added a loss in its last call: no regularizer of weights."""
+    return any(layer._losses for layer in model._flatten_layers())
 
 
 def build_for_batch(model: keras.Model, data: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from sharedlayers_dist.dist.gradients.keras_hooks import has_mask
@@ -17,7 +19,14 @@ NumSamples = Callable[[Any, Any, Any], Any]
 
 _MEANS = {"sum_over_batch_size", "mean"}
 _WEIGHTED_MEAN = "mean_with_sample_weight"
-_num_samples: ContextVar[tf.Tensor | None] = ContextVar("num_samples", default=None)
+
+
+class _Batch(NamedTuple):
+    num_samples: tf.Tensor
+    is_average: bool
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 def count_samples(loss: Any, rows: tf.Tensor, sample_weight: Any, is_average: bool) -> tf.Tensor:
@@ -60,11 +69,32 @@ def count_samples(loss: Any, rows: tf.Tensor, sample_weight: Any, is_average: bo
     )
 
 
+@contextmanager
+def without_masks(model: keras.Model) -> Iterator[None]:
+    """Refuses a loss that is the mean over what a mask leaves, whose number is not known.
+
+    Raises:
+        UserError: within, if an output carries a Keras mask.
+    """
+    plain_loss = model.compute_loss
+
+    @functools.wraps(plain_loss)
+    def compute_loss(*args: Any, **kwargs: Any) -> Any:
+        refuse_masked_loss(args[2] if len(args) > 2 else kwargs.get("y_pred"))
+        return plain_loss(*args, **kwargs)
+
+    object.__setattr__(model, "compute_loss", compute_loss)
+    try:
+        yield
+    finally:
+        object.__delattr__(model, "compute_loss")
+
+
 def refuse_masked_loss(y_pred: Any) -> None:
     """Raises if the loss will be the mean over what a mask leaves, whose number is not known.
 
     Raises:
-        UserError: if a model's output carries a Keras mask.
+        UserError: if an output carries a Keras mask.
     """
     for output in tf.nest.flatten(y_pred):
         if has_mask(output):
@@ -73,24 +103,6 @@ def refuse_masked_loss(y_pred: Any) -> None:
                 f"whose number differs over ranks. Received: y_pred of shape {output.shape} with "
                 "a mask. Count them for prepare(model, num_samples=lambda x, y, sample_weight: "
                 "...), e.g. tf.math.count_nonzero(x) where 0 is padding."
-            )
-
-
-def refuse_loss_over_batch(losses: Any) -> None:
-    """Raises for a loss that compares the rows of a batch, of which each rank has its own alone.
-
-    Args:
-        losses: What a model was compiled with.
-
-    Raises:
-        UserError: if a loss says so of itself (`needs_global_batch`).
-    """
-    for loss in tf.nest.flatten(losses):
-        if getattr(loss, "needs_global_batch", False):
-            raise UserError(
-                "A loss that compares the rows of a batch needs those of all ranks. Received: "
-                f"loss={type(loss).__name__}, while each rank has its own rows alone. Train with "
-                "it in one process."
             )
 
 
@@ -107,13 +119,27 @@ def local_batch(num_samples: Any) -> Iterator[None]:
     Args:
         num_samples: Scalar, this rank's count or sum of weights; 0 if none of its samples count.
     """
-    token = _num_samples.set(tf.cast(num_samples, tf.float64))
+    with counted_batch(num_samples, is_average=True):
+        yield
+
+
+@contextmanager
+def counted_batch(num_samples: Any, *, is_average: bool) -> Iterator[None]:
+    """Says how many samples this rank's batch has, and whether gradients are weighted by them."""
+    token = _batch.set(_Batch(tf.cast(num_samples, tf.float64), is_average))
     try:
         yield
     finally:
-        _num_samples.reset(token)
+        _batch.reset(token)
 
 
 def current_num_samples() -> tf.Tensor | None:
     """Returns this rank's number of samples as float64 scalar; None outside of `local_batch`."""
-    return _num_samples.get()
+    batch = _batch.get()
+    return None if batch is None else batch.num_samples
+
+
+def current_gradient_weight() -> tf.Tensor | None:
+    """Returns what this rank's gradients will be weighted by; None where all ranks count alike."""
+    batch = _batch.get()
+    return batch.num_samples if batch is not None and batch.is_average else None

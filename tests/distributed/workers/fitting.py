@@ -10,8 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.losses import SupervisedContrastive
 from sharedlayers_dist.world import World
 from tests.distributed.workers.small import (
     ONE,
@@ -224,17 +222,6 @@ def case_losses_with_different_divisors_are_refused(world: World) -> None:
         loss={"a": "mse", "b": "mae"},
         loss_weights={"a": 1.0, "b": 0.5},
     )
-
-
-def case_a_loss_over_the_batch_is_refused(world: World) -> None:
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
-    model.compile(dist.DistributedOptimizer(keras.optimizers.SGD()), SupervisedContrastive())
-
-    def train() -> None:
-        groups = np.arange(4) % 2
-        model.fit(np.ones((4, 5)), groups, verbose=0, callbacks=[dist.BroadcastInitialState()])
-
-    raises(UserError, "Received: loss=SupervisedContrastive, while each rank", train)
 
 
 def case_masked_loss(world: World) -> None:
