@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv, with Horovod built in it
 	launch/setup.sh
@@ -21,6 +21,9 @@ test-lowest: ## The unit tests with the lowest versions that setup.py allows
 
 test-trackers: ## The examples that log to MLflow, Weights & Biases and Trackio
 	launch/test_trackers.sh
+
+test-other-losses: ## The losses beside sentence-transformers and pytorch-metric-learning
+	launch/test_other_losses.sh
 
 check: setup ## Style and types
 	.venv/bin/ruff check .
@@ -42,4 +45,4 @@ lock: setup ## Choose the newest versions that setup.py allows, for launch/requi
 	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" -o launch/requirements.txt
 
-.PHONY: help setup quickstart test test-slow test-lowest test-trackers check format tree bench lock
+.PHONY: help setup quickstart test test-slow test-lowest test-trackers test-other-losses check format tree bench lock

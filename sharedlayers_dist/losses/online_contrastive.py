@@ -22,11 +22,12 @@ class OnlineContrastive(LabelledPairsLoss):
         (sum of D ** 2 over hard positive pairs
          + sum of max(0, margin - D) ** 2 over hard negative pairs) / number of pairs
 
-    where pairs count by their weights. Where there is one negative pair or none, a positive pair is
-    hard if it is farther than the mean of the positive ones; likewise the other way round.
+    where pairs count by their weights. Where there is no negative pair, a positive pair is hard if
+    it is farther than the mean of the positive ones; likewise the other way round.
 
-    Source: `OnlineContrastiveLoss` of sentence-transformers, which is the sum and not the mean, so
-    by the number of pairs larger.
+    Source: `OnlineContrastiveLoss` of sentence-transformers 6.2, which is the sum and not the mean,
+    so by the number of pairs larger. Earlier versions took the mean where there is one pair of the
+    other kind, too.
 
     The batch: both kinds of pairs. Which pairs are hard depends on all of them, so the loss needs
     the global batch. A pair with a label other than 0 and 1, or with the weight 0, is no pair.
@@ -91,9 +92,9 @@ class OnlineContrastive(LabelledPairsLoss):
 
 
 def _bound(values: Any, others: Any, own: Any) -> Any:
-    """The least value of the others; the mean of one's own where there are not two others."""
+    """The least value of the others; the mean of one's own where there are none."""
     values = ops.stop_gradient(values)
     least = ops.min(ops.where(others, values, HUGE))
     num_own = ops.sum(ops.cast(own, values.dtype))
     mean = ops.divide_no_nan(ops.sum(ops.where(own, values, 0.0)), num_own)
-    return ops.where(ops.sum(ops.cast(others, "int32")) > 1, least, mean)
+    return ops.where(ops.any(others), least, mean)

@@ -24,6 +24,7 @@ ABOUT_ALL = {
     "test_imports.py": "the imports of all modules",
     "test_public_names.py": "the stubs of all packages",
     "launch/test_files.py": "the scripts and cluster files in launch/",
+    "losses/test_other_losses.py": "all losses, beside those of other libraries",
 }
 
 

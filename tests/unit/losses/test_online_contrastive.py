@@ -19,10 +19,10 @@ def reference(margin, positive_label=1):
         total = 0.0
         for distance, weight, is_positive in pairs:
             if is_positive:
-                bound = min(negative) if len(negative) > 1 else np.mean(positive)
+                bound = min(negative) if negative else np.mean(positive)
                 total += weight * distance**2 if distance > bound else 0.0
             else:
-                bound = max(positive) if len(positive) > 1 else np.mean(negative)
+                bound = max(positive) if positive else np.mean(negative)
                 total += weight * max(0.0, margin - distance) ** 2 if distance < bound else 0.0
         weight = sum(weight for _, weight, _ in pairs)
         return total / weight if weight else 0.0
