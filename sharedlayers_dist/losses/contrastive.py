@@ -25,8 +25,8 @@ class Contrastive(keras.losses.Loss):
         (1 - Y) D ** 2 / 2  +  Y max(0, margin - D) ** 2 / 2
 
     Source: Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping
-    (2006), equation 4. The paper labels positive pairs 0, which is `positive_label=0`; pair
-    datasets of this package and most others label them 1, the default.
+    (2006), the loss with a margin for single pairs. The paper labels positive pairs 0, which is
+    `positive_label=0`; pair datasets of this package and most others label them 1, the default.
 
     The model must give distances: at least 0, and free to pass the margin. A sigmoid head gives
     probabilities, which are large for positive pairs, the wrong way round, and never above 1:

@@ -23,8 +23,8 @@ class CoSENT(LabelledPairsLoss):
     Only the order of `y` matters. It takes similarities of any number of steps, and labels 0 and 1
     as well. The loss grows with the logarithm of the number of ordered pairs: it is no mean.
 
-    Source: Su, CoSENT (2022), https://kexue.fm/archives/8847, the last equation; `CoSENTLoss` of
-    sentence-transformers.
+    Source: Su, CoSENT (2022), https://kexue.fm/archives/8847; Huang et al., CoSENT: Consistent
+    Sentence Embedding via Similarity Ranking (2024); `CoSENTLoss` of sentence-transformers.
 
     The batch: pairs of different similarity; without two of them the loss is exactly 0. Each pair
     meets all others, so the loss needs the global batch. A pair's weight is as if it were there so

@@ -28,9 +28,9 @@ class InBatchNegatives(PairAnchorLoss):
     sum is over `s_ji`.
 
     Source: van den Oord, Li and Vinyals, Representation Learning with Contrastive Predictive Coding
-    (2018), equation 4; Henderson et al., Efficient Natural Language Response Suggestion for Smart
-    Reply (2017); both sides, and encodings scaled to length 1: Radford et al.,
-    Learning Transferable Visual Models From Natural Language Supervision (2021), figure 3.
+    (2018), the loss InfoNCE; Henderson et al., Efficient Natural Language Response Suggestion for
+    Smart Reply (2017); both sides, and encodings scaled to length 1: Radford et al., Learning
+    Transferable Visual Models From Natural Language Supervision (2021), figure 3.
 
     The batch: positive pairs alone, of many groups. The more pairs, the harder: over several ranks
     it must be the global batch. The mean is over the pairs, weighted by `sample_weight`; a pair of

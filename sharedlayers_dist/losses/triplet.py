@@ -25,9 +25,9 @@ class Triplet(AnchorLoss):
 
     and an anchor costs the mean over its triplets, which `mining` chooses:
 
-    - "all": every positive with every negative (Hermans, Beyer and Leibe, In Defense of the Triplet
-      Loss for Person Re-Identification, 2017, equation 6; the mean counts triplets that cost 0).
-    - "hard": the farthest positive with the nearest negative, one triplet (the same, equation 5).
+    - "all": every positive with every negative ("batch all" of Hermans, Beyer and Leibe, In Defense
+      of the Triplet Loss for Person Re-Identification, 2017; the mean counts triplets that cost 0).
+    - "hard": the farthest positive with the nearest negative, one triplet ("batch hard" there).
     - "semi-hard": every positive with the nearest of the negatives that are farther away than it
       (Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2); where none is, with the
       farthest negative. Of negatives at the same distance, one is taken.

@@ -1,4 +1,4 @@
-"""Contrastive loss against equation 4 of Hadsell, Chopra and LeCun (2006), pair by pair."""
+"""Contrastive loss of Hadsell, Chopra and LeCun (2006), pair by pair."""
 
 import numpy as np
 import pytest
