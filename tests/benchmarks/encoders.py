@@ -10,8 +10,8 @@ Both minimise binary cross-entropy with AdamW, whose step grows for 5% of the st
 along a cosine; a recipe named RMSprop has that optimizer with a fixed step, as `sharedlayers train`
 has it. Figures are of pairs of unseen groups (texts) or items (images), after the last
 step; the intervals are the middle 95% of 500 draws of as many groups (texts) with replacement.
-Pairs a second are those within a batch, of which P x K texts make (P x K)(P x K - 1) / 2; the time
-is that of training alone, and beside it stands what the process itself used of its cores.
+Pairs are those within a batch, of which N items make N (N - 1) / 2; they are counted by the second
+of one core, since others may use the machine. The time is that of training alone.
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ class Trained(NamedTuple):
     def __str__(self) -> str:
         """What it took, for people."""
         return (
-            f"{self.seconds:.0f} s ({self.processor_seconds:.0f} s of one core), "
-            f"{self.num_pairs / self.seconds:,.0f} pairs/s of "
-            f"{self.num_items / self.seconds:,.0f} items/s (load {os.getloadavg()[0]:.1f})"
+            f"{self.seconds:.0f} s (load {os.getloadavg()[0]:.1f}), which took "
+            f"{self.processor_seconds:.0f} s of one core, each of them for "
+            f"{self.num_pairs / self.processor_seconds:,.0f} pairs of "
+            f"{self.num_items / self.processor_seconds:,.0f} items"
         )
 
 
