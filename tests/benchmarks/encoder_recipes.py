@@ -31,7 +31,7 @@ RECIPES = {
     "cnn, comparison": Recipe(model="character_cnn_pair", options={"head": "comparison"}),
     "cnn, RMSprop": Recipe(model="character_cnn_pair", optimizer="rmsprop", learning_rate=0.001),
     "gru": Recipe(model="character_gru_pair", steps=600),
-    "transformer": Recipe(model="character_transformer_pair", learning_rate=0.001, steps=600),
+    "transformer": Recipe(model="character_transformer_pair", learning_rate=0.001, steps=1_000),
     "images": Recipe(
         model="residual_cnn_pair",
         kind="image",
