@@ -103,14 +103,15 @@ class DataConfig(TrainGroup):
     """The most characters that have an id, for models that take ids of texts; for those that take
     matrices it is the number of their columns."""
     groups_per_batch: Annotated[int, at_least(0)] = 0
-    """Make pairs on the fly: `pairs` names items, and a step takes all pairs within this many
-    groups (batch_size is not used then). 0 reads pairs."""
+    """Read items instead of pairs: a step takes some items of this many groups, and the loss
+    compares all of them (batch_size is not used then). `pairs` names items with their groups, or
+    pairs whose items these are. 0 reads pairs."""
     items_per_group: Annotated[int, at_least(2)] = 4
-    """The most items of each group in a step, for pairs made on the fly."""
+    """The most items of each group in a step of items."""
     item_column: str = "text"
-    """Column of the items, for pairs made on the fly."""
+    """Column of the items; of a folder of pairs these are a and b."""
     group_column: str = "group"
-    """Column that says whose item it is, for pairs made on the fly."""
+    """Column that says whose item it is; of a folder of pairs these are group_a and group_b."""
 
     def _check_rules(self) -> None:
         require(
@@ -145,7 +146,7 @@ class OptimizationConfig(TrainGroup):
     optimizer_options: JsonObject = EMPTY_OBJECT
     """Further arguments of the optimizer, a JSON object."""
     loss: str = ""
-    """One of Keras's losses by name; by default binary_crossentropy."""
+    """One of Keras's losses or of this package's by name; by default binary_crossentropy."""
     loss_options: JsonObject = EMPTY_OBJECT
     """Arguments of the loss, a JSON object."""
     learning_rate: Annotated[float | None, POSITIVE] = None
@@ -161,6 +162,9 @@ class OptimizationConfig(TrainGroup):
     """Decay of the weights in each step, as Keras's optimizers have it; 0 for none."""
     gradient_accumulation: Annotated[int, at_least(1)] = 1
     """Steps whose gradients make one update together, as their mean over all pairs."""
+    mini_batch_size: Annotated[int, at_least(0)] = 0
+    """Pairs or items of a rank's batch that the model works on at a time, while the loss is that of
+    the whole batch; bounds memory, for one more forward pass. 0 for all at once."""
     monitor: str = ""
     """Metric that says which model is best; by default val_loss, or loss without validation."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"

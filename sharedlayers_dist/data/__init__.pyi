@@ -30,6 +30,7 @@ from .reading.batch import Batch as Batch
 from .reading.dataset_plan import plan_dataset as plan_dataset
 from .reading.grouped_items import GroupedItems as GroupedItems
 from .reading.grouped_items import read_items as read_items
+from .reading.item_reader import ItemReader as ItemReader
 from .reading.pair_reader import PairReader as PairReader
 from .reading.pair_reading import PairReading as PairReading
 from .reading.pk_reader import PKReader as PKReader

@@ -2,6 +2,8 @@
 from .compact import compact_view as compact_view
 from .compact import inputs_by_side as inputs_by_side
 from .embedding import find_table_size as find_table_size
+from .encoding_view import AllPairsView as AllPairsView
+from .encoding_view import EncodingView as EncodingView
 from .nodes import AmbiguousNodeError as AmbiguousNodeError
 from .nodes import get_input as get_input
 from .nodes import get_input_at as get_input_at

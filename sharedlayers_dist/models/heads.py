@@ -28,6 +28,7 @@ from typing import Any
 import keras
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.models.graph import calls_in_model
 
 
 def concatenation(encoded_a: Any, encoded_b: Any) -> Any:
@@ -203,6 +204,34 @@ def apply_head(head: str | keras.Layer, encoded_a: Any, encoded_b: Any) -> Any:
             "layer."
         )
     return HEADS[head](encoded_a, encoded_b)
+
+
+def find_cosine_head(model: keras.Model) -> keras.layers.Dense | None:
+    """Finds the logistic regression that makes a pair model's score of the cosine of its encodings.
+
+    It is there under the heads `cosine` and `scaled_cosine`; with others the answer is None.
+
+    Args:
+        model: A functional pair model.
+
+    Example:
+        >>> sides = keras.Input((8,)), keras.Input((8,))
+        >>> head = find_cosine_head(keras.Model(sides, scaled_cosine(*sides)))
+        >>> [weight.tolist() for weight in head.get_weights()]
+        [[[10.0]], [-5.0]]
+    """
+    calls = {id(tensor): call for call in calls_in_model(model) for tensor in call.outputs}
+    last = calls[id(model.outputs[0])]
+    compare = calls.get(id(last.called_on))
+    is_logistic = (
+        isinstance(last.layer, keras.layers.Dense)
+        and last.layer.activation is keras.activations.sigmoid
+        and last.layer.use_bias
+        and last.layer.units == 1
+    )
+    if not is_logistic or compare is None or not isinstance(compare.layer, keras.layers.Dot):
+        return None
+    return last.layer if compare.layer.normalize else None
 
 
 def _logistic_regression(features: Any, **options: Any) -> Any:

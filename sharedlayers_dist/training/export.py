@@ -20,7 +20,9 @@ from sharedlayers_dist.training.checkpoints.state import restore
 from sharedlayers_dist.training.run_folder import BEST_MODEL, MODEL
 
 
-def export_models(run: Folder, model: keras.Model, policy: RetentionPolicy) -> None:
+def export_models(
+    run: Folder, model: keras.Model, policy: RetentionPolicy, *, has_optimizer: bool = True
+) -> None:
     """Writes `model.keras`, with the optimizer that trained it, and `best.keras`.
 
     The model ends with the weights of the latter.
@@ -29,6 +31,7 @@ def export_models(run: Folder, model: keras.Model, policy: RetentionPolicy) -> N
         run: The run folder.
         model: The trained model, with its own inputs, and compiled as it was trained; its
             optimizer is recorded as the plain one.
+        has_optimizer: Whether that optimizer is the one of the checkpoints.
         policy: Which checkpoint is the best. Where none is kept for that, there is no `best.keras`.
 
     Raises:
@@ -36,11 +39,12 @@ def export_models(run: Folder, model: keras.Model, policy: RetentionPolicy) -> N
         OSError: when the storage cannot be asked.
     """
     run.write(MODEL, _as_file(model))
+    parts = ["model", "optimizer"] if has_optimizer else ["model"]
     best = best_steps(read_metrics(run), policy) if policy.best else []
     problems: list[str] = []
     for step in best:
         try:
-            restore(model, read_checkpoint(run, name_of_step(step)))
+            restore(model, read_checkpoint(run, name_of_step(step)), parts=parts)
         except DamagedCheckpointError as error:
             problems.append(str(error))
             warnings.warn(f"The best checkpoint was passed over: {error}", stacklevel=2)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from io import TextIOBase
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import keras
 import numpy as np
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.config import OptimizationConfig, TrainConfig
+from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
 from sharedlayers_dist.training.checkpoints import state
@@ -21,17 +21,12 @@ from sharedlayers_dist.training.checkpoints.callback_states import ResumeCallbac
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
+from sharedlayers_dist.training.controls import make_controls, make_schedule, make_validation
 from sharedlayers_dist.training.epochs import fit_epochs
 from sharedlayers_dist.training.export import export_models
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
-from sharedlayers_dist.training.model import (
-    TrainedModel,
-    compile_for_training,
-    describe_inexact_layers,
-    with_known_monitor,
-)
+from sharedlayers_dist.training.model import describe_inexact_layers
 from sharedlayers_dist.training.model_source import ModelSource
-from sharedlayers_dist.training.optimization import ScheduleLearningRate
 from sharedlayers_dist.training.own_callbacks import load_on_all_ranks, make_callbacks
 from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
@@ -52,6 +47,11 @@ from sharedlayers_dist.training.start import (
     restore_on_rank_zero,
 )
 from sharedlayers_dist.training.stored_config import storable
+from sharedlayers_dist.training.trained_model import (
+    TrainedModel,
+    compile_for_training,
+    with_known_monitor,
+)
 from sharedlayers_dist.user_code import UserCode
 from sharedlayers_dist.world import World
 
@@ -89,21 +89,22 @@ def fit(
         code, built = build_on_all_ranks(config, source)
         if code is not None and source.build is not None:
             config = replace(config, model=code.entry)
-        model = compile_for_training(built, config)
+        model = compile_for_training(built, config, num_ranks=world.size)
 
         def prepare_on_rank_zero() -> RunSetup:
             nonlocal checkpoint
             setup, checkpoint = prepare_run(config, folder, built.plain, code=code, owner=owner)
             return setup
 
-        known = with_known_monitor(config, model.compact)
+        known = with_known_monitor(config, model)
         setup = dist.call_on_rank_zero(prepare_on_rank_zero)
         require_same_settings(setup)
-        metric_states = restore_on_rank_zero(model.compact, checkpoint, setup)
+        metric_states = restore_on_rank_zero(model.view, checkpoint, setup)
         readers = open_readers(
             setup.training,
             setup.validation,
             config,
+            objective=model.objective,
             world=world,
             open_reader=open_reader,
         )
@@ -122,6 +123,12 @@ class _Run(NamedTuple):
     model: TrainedModel
     readers: Readers
 
+    @property
+    def readers_of_fit(self) -> Readers:
+        """What Keras reads: no validation pairs where a callback validates."""
+        validates = self.model.scorer is None
+        return Readers(self.readers.training, self.readers.validation if validates else None)
+
 
 def _train(
     run: _Run,
@@ -131,17 +138,14 @@ def _train(
     stream: TextIO | TextIOBase | None,
 ) -> TrainResult:
     """Runs the epochs that are left and leaves the models behind."""
-    config, setup, model = run.config, run.setup, run.model.compact
+    config, setup, model = run.config, run.setup, run.model.view
     steps_per_epoch = run.readers.training.steps_per_epoch
     track = PositionTracker(setup.start, steps_per_epoch=steps_per_epoch, epochs=config.epochs)
-    progress = Progress(
-        steps_per_epoch, monitored=config.monitored, shown=run.world.is_rank_zero, stream=stream
-    )
-    _say_what_begins(run, progress)
+    progress = _begin_progress(run, stream)
     pairs_of_step: dict[int, int] = {}  # Of this rank, read and not trained yet.
     with _open_outputs(run) as (logs, manager):
         record = _make_record(run, track, logs, progress, pairs_of_step)
-        remembering = [*_make_controls(config), *callbacks]
+        remembering = [*make_controls(config), *callbacks]
         save = SaveCheckpoints(
             track,
             capture=_make_capture(run, record, remembering),
@@ -153,10 +157,11 @@ def _train(
         )
         in_order = [
             track,  # First: all others ask it where the run stands.
-            *_make_schedule(config, track),
+            *make_schedule(config, track),
             dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
             ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
             dist.ExactMetrics(),  # Before anything reads the logs.
+            *make_validation(run.model, run.readers.validation),
             dist.ReplicaGuard(),  # Before weights that differ are saved.
             record,
             *remembering,  # The user's own among them, which may stop the run.
@@ -168,7 +173,7 @@ def _train(
         if setup.start.epoch < config.epochs and not setup.state.get("is_stopped"):
             fit_epochs(
                 model,
-                run.readers,
+                run.readers_of_fit,
                 track,
                 epochs=config.epochs,
                 callbacks=in_order,
@@ -185,11 +190,24 @@ def _train(
     )
 
 
-def _say_what_begins(run: _Run, progress: Progress) -> None:
+def _begin_progress(run: _Run, stream: TextIO | TextIOBase | None) -> Progress:
+    """What a person sees of the run; what it trains, and what it cannot do, is said at once."""
+    progress = Progress(
+        run.readers.training.steps_per_epoch,
+        monitored=run.config.monitored,
+        shown=run.world.is_rank_zero,
+        stream=stream,
+    )
     progress.say(describe_run(run.setup, run.config, run.world.size))
+    if run.model.objective.head is not None and run.readers.validation is None:
+        progress.say(
+            "Scores are no probabilities without validation pairs, which scale and bias are fitted "
+            "to after each epoch: they keep those that they begin with."
+        )
     if run.world.size > 1:
         for line in describe_inexact_layers(run.model.plain):
             progress.say(line)
+    return progress
 
 
 @contextmanager
@@ -237,31 +255,11 @@ def _make_record(
     )
 
 
-def _make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
-    """What may end the training early or change the learning rate."""
-    watch: dict[str, Any] = {"monitor": config.monitored, "mode": config.monitored_mode}
-    controls: list[keras.callbacks.Callback] = []
-    if config.early_stopping:
-        controls.append(dist.AgreedEarlyStopping(patience=config.early_stopping, **watch))
-    if config.plateau:
-        controls.append(dist.AgreedReduceLROnPlateau(factor=0.2, patience=config.plateau, **watch))
-    return controls
-
-
-def _make_schedule(
-    options: OptimizationConfig, track: PositionTracker
-) -> list[ScheduleLearningRate]:
-    num_steps = track.epochs * track.steps_per_epoch
-    return (
-        [ScheduleLearningRate(track, options, num_steps=num_steps)] if options.has_schedule else []
-    )
-
-
 def _make_capture(
     run: _Run, record: LogMetrics, remembering: Sequence[keras.callbacks.Callback]
 ) -> Capture:
     """Returns what makes a checkpoint on rank zero, of what all ranks have."""
-    model, memory = run.model.compact, state.HostMemory()
+    model, memory = run.model.view, state.HostMemory()
 
     def capture(position: Position) -> Checkpoint | None:
         sums = {
@@ -290,7 +288,10 @@ def _export(run: _Run) -> None:
             run.folder.require_locked()
             run.model.compile_plain()
             export_models(
-                run.folder.files, run.model.plain, RetentionPolicy.from_config(run.config)
+                run.folder.files,
+                run.model.plain,
+                RetentionPolicy.from_config(run.config),
+                has_optimizer=run.model.objective.head is None,
             )
         except Exception as e:  # Whatever it is, the other ranks must learn of it.
             error = e

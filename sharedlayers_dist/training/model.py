@@ -1,35 +1,23 @@
-"""The model of a run: made by name or by a function of one's own, and ready to be trained."""
+"""The pair model of a run: made by name or by a function of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from sharedlayers_dist import dist, models
-from sharedlayers_dist.config import (
-    Mode,
-    ModelConfig,
-    OptimizationConfig,
-    TrainConfig,
-    resolve_monitor,
-)
-from sharedlayers_dist.dist.gradients import keras_hooks
-from sharedlayers_dist.dist.gradients.optimizer import distribution_of
+from sharedlayers_dist.config import ModelConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.graph import calls_in_model, has_graph, layers_within
-from sharedlayers_dist.training.optimization import make_loss, make_optimizer
 
 BuildModel = Callable[..., Any]
 """Returns an encoder or a pair model; takes the model options as keywords."""
 HEAD_OF_OWN_ENCODER = "scaled_cosine"
-_MEANS = ("sum_over_batch_size", "mean")
-_NOT_COMPILED = ("gradient_accumulation", "monitor", "monitor_mode", "early_stopping", "plateau")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,30 +28,6 @@ class PairModel:
     """Takes what the model takes (matrices, pixels); what a run leaves behind."""
     compiled: keras.Model | None
     """The model that brings optimizer, loss and metrics; None where the options say them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedModel:
-    """One model with two kinds of inputs; both use the same layers and weights."""
-
-    plain: keras.Model
-    """Takes what the model takes; what a run leaves behind."""
-    compact: keras.Model
-    """Takes what batches carry; compiled, and what is trained."""
-    loss: Any
-    """As `compile` takes it, and so are the metrics."""
-    metrics: Any
-    """Those that do not look at the pairs' weights."""
-    weighted_metrics: Any
-
-    def compile_plain(self) -> None:
-        """Compiles the plain model as the other one is, for whoever opens it."""
-        self.plain.compile(
-            optimizer=self.compact.optimizer,
-            loss=self.loss,
-            metrics=self.metrics,
-            weighted_metrics=self.weighted_metrics,
-        )
 
 
 def build_pair_model(config: ModelConfig, build: BuildModel | None = None) -> PairModel:
@@ -174,75 +138,6 @@ def _precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def compile_for_training(built: PairModel, config: TrainConfig) -> TrainedModel:
-    """Compiles what is trained, with a distributed optimizer that is built: it can be restored.
-
-    Raises:
-        UserError: for options beside a compiled model, and for a loss that is no mean over pairs.
-    """
-    options = config.group(OptimizationConfig)
-    metrics: Any = None
-    weighted_metrics: Any = ["accuracy", keras.metrics.AUC(name="roc_auc")]
-    if built.compiled is None:
-        optimizer, loss = make_optimizer(options), make_loss(options)
-    else:
-        _refuse_options_beside(options)
-        optimizer, loss = built.compiled.optimizer, built.compiled.loss
-        metrics, weighted_metrics = keras_hooks.compiled_metrics(built.compiled)
-    _require_mean(loss)
-    if distribution_of(optimizer) is None:
-        optimizer = dist.DistributedOptimizer(
-            optimizer,
-            backward_passes_per_step=options.gradient_accumulation,
-            average_aggregated_gradients=True,
-        )
-    elif options.gradient_accumulation > 1:
-        raise UserError(
-            "What distributes an optimizer says how many steps make an update. Received: "
-            f"gradient_accumulation={options.gradient_accumulation}, for an optimizer that the "
-            "model's function has distributed. Leave one of them out."
-        )
-    compact = models.compact_view(built.plain)
-    compact.compile(
-        optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics
-    )
-    if not compact.optimizer.built:
-        compact.optimizer.build(compact.trainable_variables)
-    dist.prepare(compact, num_samples=_count_pairs)
-    return TrainedModel(
-        plain=built.plain,
-        compact=compact,
-        loss=loss,
-        metrics=metrics,
-        weighted_metrics=weighted_metrics,
-    )
-
-
-def with_known_monitor(config: TrainConfig, model: keras.Model) -> TrainConfig:
-    """The options with the metric that says which model is best, and its direction.
-
-    Args:
-        config: The run's options.
-        model: The compiled model.
-
-    Raises:
-        UserError: for a metric that the model has not, or one of no known direction.
-    """
-    modes: dict[str, Mode | None] = {"loss": "min", **keras_hooks.mode_of_metrics(model)}
-    there = [*modes, *(f"val_{name}" for name in modes if config.validation)]
-    if config.monitored not in there:
-        raise UserError(
-            f"`monitor` must be one of {', '.join(there)}. Received: monitor={config.monitor!r}."
-        )
-    monitor, mode = resolve_monitor(
-        config.monitor,
-        config.monitor_mode,
-        has_validation=bool(config.validation),
-        mode_of_metric={name: mode for name, mode in modes.items() if mode is not None},
-    )
-    return replace(config, monitor=monitor, monitor_mode=mode)
-
-
 def describe_inexact_layers(model: keras.Model) -> list[str]:
     """What of a model depends on how a batch is shared out over the ranks, a line a kind."""
     layers = layers_within(model)
@@ -267,33 +162,3 @@ def describe_inexact_layers(model: keras.Model) -> list[str]:
 def _takes_batch_statistics(layer: keras.Layer) -> bool:
     is_sync = type(layer) is dist.SyncBatchNormalization
     return isinstance(layer, keras.layers.BatchNormalization) and not is_sync and layer.trainable
-
-
-def _refuse_options_beside(options: OptimizationConfig) -> None:
-    given = {
-        field.name: getattr(options, field.name)
-        for field in fields(options)
-        if field.name not in _NOT_COMPILED and getattr(options, field.name) != field.default
-    }
-    if given:
-        received = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UserError(
-            "A model that its function has compiled brings its optimizer, loss and metrics. "
-            f"Received: {received}, beside a compiled model. Leave these options out, or return "
-            "the model uncompiled."
-        )
-
-
-def _require_mean(loss: Any) -> None:
-    reduction = getattr(loss, "reduction", _MEANS[0])
-    if keras.tree.is_nested(loss) or reduction not in _MEANS:
-        raise UserError(
-            "A run's loss is one mean over pairs. Received: "
-            f"loss={loss!r} with the reduction {reduction!r}. Make it with "
-            'reduction="sum_over_batch_size".'
-        )
-
-
-def _count_pairs(x: Any, y: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-    """Pairs of a batch on this rank; the padding row of a rank without pairs has the label -1."""
-    return tf.reduce_sum(tf.cast(y >= 0, tf.float32))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
+from sharedlayers_dist import losses
 from sharedlayers_dist.config import OptimizationConfig
 from sharedlayers_dist.errors import UserError, named_line
 from sharedlayers_dist.training.position import PositionTracker
 
 DEFAULT_OPTIMIZER, DEFAULT_LOSS = "rmsprop", "binary_crossentropy"
 """The notebook's."""
+_BASES = (losses.BatchLoss, losses.AnchorLoss)
+_OR_OURS = {"optimizer": "", "loss": ", or of sharedlayers_dist.losses"}
 
 
 def make_optimizer(options: OptimizationConfig) -> keras.optimizers.Optimizer:
@@ -39,37 +42,43 @@ def make_optimizer(options: OptimizationConfig) -> keras.optimizers.Optimizer:
             f"optimizer_options={dict(options.optimizer_options)}, where {', '.join(twice)} has an "
             "option of its own."
         )
-    return _make("optimizer", name, keras.optimizers, {**arguments, **options.optimizer_options})
+    return _make("optimizer", name, [keras.optimizers], {**arguments, **options.optimizer_options})
 
 
 def make_loss(options: OptimizationConfig) -> str | keras.losses.Loss:
-    """The loss that the options name: a name, or a loss where it has arguments.
+    """The loss that the options name: a name, or a loss where it has arguments or is not Keras's.
 
     Raises:
-        UserError: for a name or an argument that Keras does not know.
+        UserError: for a name or an argument that neither Keras nor this package knows.
 
     Example:
         >>> make_loss(OptimizationConfig(loss_options={"label_smoothing": 0.1})).name
         'binary_crossentropy'
+        >>> make_loss(OptimizationConfig(loss="supervised_contrastive")).temperature
+        0.1
     """
     name = options.loss or DEFAULT_LOSS
-    loss = _make("loss", name, keras.losses, options.loss_options)
-    return loss if options.loss_options else name
+    loss = _make("loss", name, [keras.losses, losses], options.loss_options)
+    return loss if options.loss_options or hasattr(loss, "takes") else name
 
 
-def _make(kind: str, name: str, module: Any, arguments: Mapping[str, Any]) -> Any:
-    """An object of the class in one of Keras's modules that `name` means, in any spelling."""
-    base = {"optimizer": "Optimizer", "loss": "Loss"}[kind]
+def _make(kind: str, name: str, modules: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
+    """An object of the class in one of some modules that `name` means, in any spelling."""
+    base = {"optimizer": keras.optimizers.Optimizer, "loss": keras.losses.Loss}[kind]
     classes = {
         _plain(key): value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, getattr(module, base)) and key != base
+        for module in modules
+        for key in dir(module)
+        if isinstance(value := getattr(module, key), type)
+        and issubclass(value, base)
+        and value is not base
+        and value not in _BASES
     }
     if _plain(name) not in classes:
         raise UserError(
-            f"`{kind}` must be one of Keras's by name. Received: {kind}={name!r}. They are "
-            f"{', '.join(sorted(cls.__name__ for cls in classes.values()))}; any other one is "
-            "compiled by the model's own function."
+            f"`{kind}` must be one of Keras's by name{_OR_OURS[kind]}. Received: {kind}={name!r}. "
+            f"They are {', '.join(sorted(cls.__name__ for cls in classes.values()))}; any other "
+            "one is compiled by the model's own function."
         )
     try:
         return classes[_plain(name)](**arguments)

@@ -1,4 +1,4 @@
-"""What a run trains on: a pair dataset, a mixture of several, or pairs made on the fly."""
+"""What a run trains on: a pair dataset, a mixture of several, or groups of items."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sharedlayers_dist.data import (
     DatasetIndex,
     DatasetMixture,
     GroupedItems,
+    ItemCodec,
+    ItemReader,
     ModelInput,
     OrderOptions,
     PairCodecs,
@@ -30,9 +32,10 @@ from sharedlayers_dist.data import (
     resolve_alphabet,
 )
 from sharedlayers_dist.data.items.choosing import alphabet_size_of
-from sharedlayers_dist.data.reading.grouped_items import describe_items
+from sharedlayers_dist.data.reading.item_files import describe_items
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.objective import Objective
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:
@@ -183,8 +186,8 @@ def describe_source(source: Source, config: TrainConfig) -> str:
     """What is trained on, in a few words."""
     if isinstance(source, GroupedItems):
         return (
-            f"all pairs within {config.groups_per_batch} groups of up to {config.items_per_group} "
-            f"of {len(source.group_of_item)} items a step"
+            f"{len(source.group_of_item)} items, up to {config.items_per_group} of each of "
+            f"{config.groups_per_batch} groups a step"
         )
     return f"{source.num_rows} pairs, {config.batch_size} a step"
 
@@ -194,10 +197,11 @@ def open_readers(
     validation: CodedSource | None,
     config: TrainConfig,
     *,
+    objective: Objective,
     world: World,
     open_reader: OpenReader = PairReading.open,
 ) -> Readers:
-    """This rank's readers; pairs made on the fly are always read here.
+    """This rank's readers; groups of items are always read here.
 
     Raises:
         UserError: for more ranks than streams, or items that make no pairs.
@@ -205,14 +209,7 @@ def open_readers(
 
     def open_one(pairs: CodedSource, *, shuffle: bool) -> Reader:
         if isinstance(pairs.source, GroupedItems):
-            return PKReader(
-                pairs.source,
-                codec=pairs.codecs.a,
-                groups_per_batch=config.groups_per_batch,
-                items_per_group=config.items_per_group,
-                seed=config.seed,
-                world=world,
-            )
+            return _open_groups(pairs.source, pairs.codecs.a, config, objective, world)
         reading = pair_reading(pairs.source, config, codecs=pairs.codecs, shuffle=shuffle)
         return open_reader(reading, world)
 
@@ -220,6 +217,23 @@ def open_readers(
         open_one(training, shuffle=True),
         None if validation is None else open_one(validation, shuffle=False),
     )
+
+
+def _open_groups(
+    source: GroupedItems, codec: ItemCodec, config: TrainConfig, objective: Objective, world: World
+) -> Reader:
+    """The reader of items, or of all their pairs for a model that has no encoder for both sides."""
+    options: dict[str, Any] = {
+        "codec": codec,
+        "groups_per_batch": config.groups_per_batch,
+        "items_per_group": config.items_per_group,
+        "seed": config.seed,
+        "world": world,
+    }
+    view = objective.view
+    if not isinstance(view, models.EncodingView):
+        return PKReader(source, **options)
+    return ItemReader(source, as_pairs=view.gives == "pairs of encodings", **options)
 
 
 def describe_left_out(reader: Reader) -> list[str]:

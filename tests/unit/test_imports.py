@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "losses": {"errors"},  # So that anyone can use them, without the rest of the package.
     "data": BASE,
     "dist": BASE,
-    "training": BASE | {"keras_settings", "text_imports", "user_code", "models", "data", "dist"},
+    "training": BASE
+    | {"keras_settings", "text_imports", "user_code", "models", "losses", "data", "dist"},
     "evaluate": BASE | {"user_code", "models", "data", "dist", "training"},
     "ray": BASE | {"quiet", "user_code", "models", "data", "dist", "training", "evaluate"},
     "doctor": {"dist", "errors"},

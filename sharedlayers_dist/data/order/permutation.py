@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     """Pairs of a batch made on the fly; key (epoch, step, 0)."""
     SIDES = 6
     """Which item of such a pair is `a`; key (epoch, step, 0)."""
+    BATCHES = 7
+    """Batches of an epoch of items; key (epoch, 0, 0)."""
 
 
 def permutation(length: int, *, seed: int, purpose: Purpose, key: tuple[int, int, int]) -> Rows:

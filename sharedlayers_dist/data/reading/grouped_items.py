@@ -1,32 +1,38 @@
-"""Items in memory, with the group of each: what pairs are made of on the fly."""
+"""Items in memory, with the group of each: what batches of groups are made of.
+
+They come from a column of items and one of groups; or from a pair dataset that says whose item each
+is, whose distinct items these are.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
+from numpy.typing import NDArray
 
 from sharedlayers_dist.data.content_keys import content_keys
-from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
-from sharedlayers_dist.data.files import check_column, find_files, read_parquet_metadata
+from sharedlayers_dist.data.damage import OnBadRow
+from sharedlayers_dist.data.files import find_files
 from sharedlayers_dist.data.items.choosing import choose_plain_codec
 from sharedlayers_dist.data.items.codec import ItemCodec, Items
-from sharedlayers_dist.data.items.column import TYPES_OF_ITEMS, ItemColumn, is_text
-from sharedlayers_dist.data.items.texts import TextCodec
+from sharedlayers_dist.data.items.column import ItemColumn
 from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.reading.row_groups import Reasons, bad_row_error
+from sharedlayers_dist.data.reading.item_files import (
+    GROUP,
+    ITEM,
+    ItemColumns,
+    describe_items,
+    iter_items,
+    without_repeats,
+)
+from sharedlayers_dist.data.reading.row_groups import bad_row_error
 from sharedlayers_dist.errors import UserError, one_line
-from sharedlayers_dist.storage.bounded_reads import read_bounded
 from sharedlayers_dist.storage.uri import hide_secrets
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +86,11 @@ class GroupedItems:
         digest.update(content_keys(self.items, exact=True).tobytes())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def key_of_item(self) -> NDArray[np.int64]:
+        """The `content_keys` of the items: the same for those that count as equal."""
+        return content_keys(self.items).view(np.int64)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Says how to read the items again."""
         columns = (self.uri, self.item, self.group)
@@ -104,27 +115,6 @@ def _read_again(
     return items
 
 
-def describe_items(uri: str, item: str) -> ItemColumn:
-    """What the column `item` of a folder or file of Parquet holds; reads one footer.
-
-    Raises:
-        UserError: where there is no such column, or one that holds no items.
-        StorageError: where the storage fails.
-        ReadTimeoutError: for a footer that does not come.
-    """
-    filesystem, files = find_files(uri)
-    path = files[0].path
-    schema = _read_footer(filesystem, path).schema.to_arrow_schema()
-    check_column(path, item, schema.names)
-    column = ItemColumn.of(schema.field(item).type)
-    if column is None:
-        raise UserError(
-            f"Items must be {TYPES_OF_ITEMS}. Received: column {item!r} of type "
-            f"{schema.field(item).type} in {hide_secrets(uri)}."
-        )
-    return column
-
-
 def read_items(
     uri: str,
     *,
@@ -137,7 +127,8 @@ def read_items(
 
     Args:
         uri: A folder or file, as of a pair dataset.
-        item: The column of the items.
+        item: The column of the items; where there is none, but the columns `a`, `group_a`, `b` and
+            `group_b`, the items of both sides are taken, each once for a group.
         group: The column that says whose item it is, of any type that can be compared.
         on_bad_row: `error`, or `skip` to leave out a row with a null or an item that its codec
             cannot use.
@@ -152,13 +143,13 @@ def read_items(
     """
     column = describe_items(uri, item)
     codec = choose_plain_codec(column) if codec is None else codec
-    columns = _Columns(item, group, column, codec)
+    columns = ItemColumns(item, group, column, codec)
     filesystem, files = find_files(uri)
     tables: list[pa.Table] = []
     problems: list[str] = []
     num_bad_rows = 0
     for file in files:
-        for table, num_bad, problem in _iter_row_groups(filesystem, file.path, columns):
+        for table, num_bad, problem in iter_items(filesystem, file.path, columns):
             if problem and on_bad_row == "error":
                 raise bad_row_error(problem)
             tables.append(table)
@@ -168,7 +159,9 @@ def read_items(
         table = pa.concat_tables(tables)
     except pa.ArrowInvalid as e:
         raise UserError(f"The files of {hide_secrets(uri)} differ: {one_line(e)}") from e
-    codes = table[group].combine_chunks().dictionary_encode()
+    if columns.are_of_pairs(filesystem, files[0].path):
+        table = without_repeats(table, codec)
+    codes = table[GROUP].combine_chunks().dictionary_encode()
     return GroupedItems(
         uri=uri,
         item=item,
@@ -176,90 +169,8 @@ def read_items(
         on_bad_row=on_bad_row,
         column=column,
         codec=codec,
-        items=codec.read(table[item]),
+        items=codec.read(table[ITEM]),
         group_of_item=codes.indices.to_numpy().astype(np.int64),
         num_bad_rows=num_bad_rows,
         problems=tuple(problems),
     )
-
-
-class _Columns(NamedTuple):
-    """What is read of each file."""
-
-    item: str
-    group: str
-    held: ItemColumn
-    """What the column of the items holds in the first file."""
-    codec: ItemCodec
-
-
-def _iter_row_groups(
-    filesystem: fs.FileSystem, path: str, columns: _Columns
-) -> Iterator[tuple[pa.Table, int, str]]:
-    """Two columns of each row group without its bad rows, how many these are, and the first.
-
-    Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
-    """
-    footer = _read_footer(filesystem, path)
-    schema = footer.schema.to_arrow_schema()
-    names = [columns.item, columns.group]
-    for name in names:
-        check_column(path, name, schema.names)
-    found = ItemColumn.of(schema.field(columns.item).type)
-    if found != columns.held:
-        raise UserError(
-            f"All files of items must hold the same. Received: column {columns.item!r} with "
-            f"{found or 'no items'} in {path}, with {columns.held} in the first file."
-        )
-    empty = pa.Table.from_batches([], schema).select(names)
-    yield empty, 0, ""
-    for number in range(footer.num_row_groups):
-        place = f"{path}, row group {number}"
-        try:
-            table = _read_bounded(
-                filesystem, path, partial(_read_row_group, footer, number, names), place
-            )
-        except DamageError as e:
-            yield empty, footer.row_group(number).num_rows, f"{place} cannot be read: {e}"
-            continue
-        reasons = _find_bad(table, columns)
-        problem = ""
-        if reasons.is_bad.any():
-            row, reason = reasons.first()
-            problem = f"{place}, row {row}: {reason}"
-            table = table.filter(pa.array(~reasons.is_bad))
-        yield table, int(np.count_nonzero(reasons.is_bad)), problem
-
-
-def _read_footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
-    try:
-        return _read_bounded(filesystem, path, read_parquet_metadata, path)
-    except DamageError as e:
-        raise UserError(f"{path} cannot be read: {e}. Write it anew.") from e
-
-
-def _read_row_group(
-    footer: pq.FileMetaData, number: int, columns: list[str], open_file: OpenFile
-) -> pa.Table:
-    with open_file() as source:
-        parquet = pq.ParquetFile(source, metadata=footer)
-        return parquet.read_row_group(number, columns).select(columns)
-
-
-def _read_bounded(
-    filesystem: fs.FileSystem, path: str, read_part: Callable[[OpenFile], T], place: str
-) -> T:
-    return read_bounded(partial(read_file, filesystem, path, read_part, place=place), what=place)
-
-
-def _find_bad(table: pa.Table, columns: _Columns) -> Reasons:
-    """The bad rows: all of them, since no row is told from another once it is in memory."""
-    reasons = Reasons(table.num_rows)
-    item, group, _, codec = columns
-    for name in (item, group):
-        reasons.add(f"column {name!r} is null", table[name].is_null().to_numpy())
-    reasons.add_items(item, codec.find_bad(codec.read(table[item]), thoroughly=True))
-    if is_text(table[group].type):
-        texts = TextCodec(length=0, alphabet_size=0)
-        reasons.add_items(group, texts.find_bad(texts.read(table[group])))
-    return reasons

@@ -2,107 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
-from sharedlayers_dist.data.items.codec import ItemCodec, PairCodecs, take_items
-from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items, plan_groups
+from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items
 from sharedlayers_dist.data.reading.batch import Batch, padding_batch
-from sharedlayers_dist.data.reading.grouped_items import GroupedItems
-from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
-from sharedlayers_dist.data.reading.stats import ReaderStats
-from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.world import World
+from sharedlayers_dist.data.reading.groups_reader import GroupsReader
 
 
-class PKReader:
+class PKReader(GroupsReader[Batch]):
     """Gives one rank's share of all pairs within batches of P groups times K items.
 
     It is used like a `PairReader`. Pairs of one group are positives; the weights make positives
-    and negatives of each global batch count the same. Each rank holds all items in memory; each
-    item is encoded once for all pairs of its batch. Any number of ranks sees the same batches.
+    and negatives of each global batch count the same. Each item is encoded once for all pairs of
+    its batch. Any number of ranks sees the same batches.
 
-    Args:
-        index: The items.
-        codec: How they become those of a batch; the codec they were read with, or one that differs
-            from it in what it encodes alone (an alphabet).
-        groups_per_batch: P, groups of a global batch.
-        items_per_group: K, the most items of a group in a batch.
-        seed: Seed of the order.
-        world: Which rank reads.
-        batches_ahead: Batches that wait for the consumer at most.
-
-    Raises:
-        UserError: where the items make no pairs of both kinds, or a number is out of its range.
+    See `ItemReader` for the arguments, which are the same, and for models that need not see each
+    item once for each of its pairs.
     """
 
-    def __init__(
-        self,
-        index: GroupedItems,
-        *,
-        codec: ItemCodec,
-        groups_per_batch: int,
-        items_per_group: int,
-        seed: int,
-        world: World,
-        batches_ahead: int = 4,
-    ) -> None:
-        if batches_ahead < 1:
-            raise UserError(
-                f"`batches_ahead` must be at least 1. Received: batches_ahead={batches_ahead}."
-            )
-        self.index = index
-        self.codecs = PairCodecs(codec, codec)
-        """Those of the items of both sides."""
-        self.groups_per_batch = groups_per_batch
-        self.items_per_group = items_per_group
-        self.seed = seed
-        self.world = world
-        self.batches_ahead = batches_ahead
-        # Every rank left the bad rows out when it read the items, so that one of them counts.
-        self.stats = ReaderStats(
-            num_bad_rows=index.num_bad_rows if world.is_rank_zero else 0,
-            problem_of_group=dict(enumerate(index.problems)),
-        )
-        self.steps_per_epoch = self.plan(0).num_steps
-        """Global steps of an epoch, the same on every rank and in every epoch."""
-
-    def plan(self, epoch: int) -> GroupedEpoch:
-        """The batches of one epoch."""
-        return plan_groups(
-            self.index.group_of_item,
-            groups_per_batch=self.groups_per_batch,
-            items_per_group=self.items_per_group,
-            seed=self.seed,
-            epoch=epoch,
-        )
-
-    def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
-        """This rank's batches of `epoch` from global step `start_step` on, one for each step.
-
-        Raises:
-            UserError: where there is no such step.
-        """
-        plan = self.plan(epoch)
-        if not 0 <= start_step <= plan.num_steps:
-            raise UserError(
-                f"`start_step` must lie within the epoch's {plan.num_steps} steps. "
-                f"Received: start_step={start_step}."
-            )
-        return PrefetchIterator(
-            lambda: self._make_batches(plan, epoch, start_step),
-            depth=self.batches_ahead,
-            on_wait=self.stats.add_wait,
-        )
-
-    def _make_batches(
-        self, plan: GroupedEpoch, epoch: int, start_step: int
-    ) -> Generator[Batch, None, None]:
-        with self.stats.keeping_error():
-            for step in range(start_step, plan.num_steps):
-                yield self._make_batch(plan.items_of_step(step), epoch, step)
-
-    def _make_batch(self, items: Rows, epoch: int, step: int) -> Batch:
+    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int) -> Batch:
+        items = plan.items_of_step(step)
         pairs = pair_items(
             self.index.group_of_item[items],
             seed=self.seed,
@@ -113,8 +30,7 @@ class PKReader:
         )
         if not pairs.label.size:
             return padding_batch(self.codecs)
-        values, num_truncated, _ = self.codecs.a.encode(take_items(self.index.items, items))
-        self.stats.num_truncated += num_truncated
+        values = self._encode(items)
         return Batch(
             a=values[pairs.a],
             b=values[pairs.b],

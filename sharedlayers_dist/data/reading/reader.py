@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from sharedlayers_dist.data.items.codec import PairCodecs
-from sharedlayers_dist.data.reading.batch import Batch
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
 
@@ -24,5 +23,8 @@ class Reader(Protocol):
     def steps_per_epoch(self) -> int:
         """Global steps of an epoch, the same on every rank."""
 
-    def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Batch]:
-        """This rank's batches of `epoch` from global step `start_step` on, one for each step."""
+    def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[Any]:
+        """This rank's batches of `epoch` from global step `start_step` on, one for each step.
+
+        A `Batch` of pairs each; an `ItemReader` gives an `ItemBatch` of items.
+        """

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sharedlayers_dist.data.reading.batch import drop_skipped
+from sharedlayers_dist.data.reading.batch import Batch, drop_skipped
+from sharedlayers_dist.data.reading.item_reader import ItemBatch, ItemReader
 from sharedlayers_dist.data.reading.reader import Reader
 
 
@@ -25,6 +26,10 @@ def as_tf_dataset(
     the usable rows; a step without any on this rank is one padding row of label -1 and weight 0,
     which `dist.prepare(model, num_samples=...)` counts as nothing.
 
+    Of an `ItemReader` elements are `(x, y)`: items `(n, *shape)` and int64 `(n, 2)`, the group and
+    the key of each; or, of one that gives pairs, `(n, 2, *shape)` and int64 `(n, 3)`, the group and
+    both keys. A rank without any gets one row of group -1.
+
     Each new iterator over the dataset asks `position` for the epoch and the step in it to start
     from, when its first element is asked for, and ends with that epoch. It keeps no state of its
     own: Keras makes an iterator for each epoch, and may make others to look at a batch.
@@ -38,23 +43,66 @@ def as_tf_dataset(
         on_batch: Is told, ahead of the training, each step of the epoch and this rank's samples in
             it, without padding; more than once for a step where there are several iterators.
     """
-    sides = reader.codecs._asdict()
-    signature = (
-        {side: tf.TensorSpec((None, *codec.shape), codec.dtype) for side, codec in sides.items()},
-        tf.TensorSpec((None, 1), tf.float32),
-        tf.TensorSpec((None,), tf.float32),
-    )
+    if isinstance(reader, ItemReader):
+        return _as_dataset(reader, position, _ItemFeed(reader), on_batch)
+    return _as_dataset(reader, position, _PairFeed(reader), on_batch)
 
+
+class _PairFeed:
+    """Batches of pairs as Keras takes them."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._codecs = reader.codecs
+        items = {
+            side: tf.TensorSpec((None, *codec.shape), codec.dtype)
+            for side, codec in reader.codecs._asdict().items()
+        }
+        label, weight = tf.TensorSpec((None, 1), tf.float32), tf.TensorSpec((None,), tf.float32)
+        self.signature = (items, label, weight)
+
+    def convert(self, batch: Batch) -> tuple[Any, int]:
+        """What Keras takes, and how many samples there are in it."""
+        a, b, label, weight, _ = drop_skipped(batch, self._codecs)
+        return ({"a": a, "b": b}, label, weight), int(np.count_nonzero(label != -1))
+
+
+class _ItemFeed:
+    """Batches of items, or of pairs of items, as Keras takes them."""
+
+    def __init__(self, reader: ItemReader) -> None:
+        codec, self._per_row = reader.codecs.a, 2 if reader.as_pairs else 1
+        shape = (2, *codec.shape) if reader.as_pairs else codec.shape
+        self.signature = (
+            tf.TensorSpec((None, *shape), codec.dtype),
+            tf.TensorSpec((None, 1 + self._per_row), tf.int64),
+        )
+
+    def convert(self, batch: ItemBatch) -> tuple[Any, int]:
+        """What Keras takes, and how many samples there are in it."""
+        items, group, key, _ = batch
+        if self._per_row == 2:
+            items = items.reshape(-1, 2, *items.shape[1:])
+        group = group[:: self._per_row]
+        target = np.column_stack([group, key.reshape(-1, self._per_row)])
+        return (items, target), int(np.count_nonzero(group >= 0))
+
+
+def _as_dataset(
+    reader: Reader,
+    position: Callable[[], tuple[int, int]],
+    feed: _PairFeed | _ItemFeed,
+    on_batch: Callable[[int, int], None],
+) -> tf.data.Dataset:
     def generate() -> Iterator[Any]:
         epoch, step = position()
         with reader.batches(epoch, step) as batches:
             for number, batch in enumerate(batches, step):
-                a, b, label, weight, _ = drop_skipped(batch, reader.codecs)
-                on_batch(number, int(np.count_nonzero(label != -1)))
-                yield {"a": a, "b": b}, label, weight
+                values, num_samples = feed.convert(batch)
+                on_batch(number, num_samples)
+                yield values
 
     _, start_step = position()
-    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    batches = tf.data.Dataset.from_generator(generate, output_signature=feed.signature)
     # The reader is ahead already; one more batch hides the copy into TensorFlow's memory.
     return batches.prefetch(1).apply(
         tf.data.experimental.assert_cardinality(reader.steps_per_epoch - start_step)

@@ -48,7 +48,7 @@ def capture(
     """Copies a model's weights and optimizer to host memory.
 
     Args:
-        model: The compiled model that is trained.
+        model: The compiled model that is trained: a view of the pair model, or this itself.
         sums: What was added up over all ranks, by part: the states of the model's metrics
             (`metrics`), and gradients that wait for an update (`accumulated`).
         position: Where the run stands.
@@ -76,16 +76,24 @@ def capture(
 
 
 def restore(
-    model: keras.Model, checkpoint: Checkpoint, parts: Sequence[str] = ("model", "optimizer")
+    model: keras.Model,
+    checkpoint: Checkpoint,
+    parts: Sequence[str] = ("model", "objective", "optimizer"),
 ) -> None:
     """Puts a checkpoint's weights and optimizer state into a compiled and built model.
+
+    Args:
+        model: The model that is trained, or the pair model.
+        checkpoint: Made of such a model.
+        parts: What to restore: the pair model's variables (`model`), those that its loss has beside
+            (`objective`), the optimizer's.
 
     Raises:
         UserError: when the checkpoint is of another model.
     """
     for part in parts:
         variables, arrays = _parts(model)[part], checkpoint.part(part)
-        _require_same_names([v.path for v in variables], checkpoint.state["names"][part])
+        _require_same_names([v.path for v in variables], checkpoint.state["names"].get(part, []))
         wanted, shapes = [tuple(v.shape) for v in variables], [array.shape for array in arrays]
         if wanted != shapes:
             raise UserError(
@@ -97,7 +105,13 @@ def restore(
 
 
 def _parts(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    return {"model": model.variables, "optimizer": model.optimizer.variables}
+    pair_model = getattr(model, "model", model).variables
+    own = {id(variable) for variable in pair_model}
+    return {
+        "model": pair_model,
+        "objective": [variable for variable in model.variables if id(variable) not in own],
+        "optimizer": model.optimizer.variables,
+    }
 
 
 def _require_same_names(wanted: Sequence[str], stored: Sequence[str]) -> None:

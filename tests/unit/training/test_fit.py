@@ -17,7 +17,7 @@ from sharedlayers_dist.storage.holder import Holder
 from sharedlayers_dist.storage.run_lock import LOCK
 from sharedlayers_dist.training.checkpoints.files import list_checkpoints
 from sharedlayers_dist.training.checkpoints.manager import CheckpointWriteError
-from sharedlayers_dist.training.fit import _make_controls
+from sharedlayers_dist.training.controls import make_controls
 from tests.object_store import make_bucket, make_uri
 from tests.runs import read_last_checkpoint, read_lines
 from tests.unit.training.finished_run import Witness, config, read_files
@@ -122,7 +122,7 @@ def test_a_metric_that_grows_is_no_plateau(values, rates, ends_after):
     )
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
-    controls = keras.callbacks.CallbackList(_make_controls(config), model=model)
+    controls = keras.callbacks.CallbackList(make_controls(config), model=model)
     controls.on_train_begin()
     seen, ended_after = [], None
     for epoch, value in enumerate(values):

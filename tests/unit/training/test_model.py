@@ -11,12 +11,8 @@ from sharedlayers_dist import dist
 from sharedlayers_dist.config import ModelConfig, TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.heads import HEADS
-from sharedlayers_dist.training.model import (
-    build_pair_model,
-    compile_for_training,
-    describe_inexact_layers,
-    with_known_monitor,
-)
+from sharedlayers_dist.training.model import build_pair_model, describe_inexact_layers
+from sharedlayers_dist.training.trained_model import compile_for_training, with_known_monitor
 
 
 def make_encoder(units: int = 3, **options) -> keras.Model:
@@ -53,7 +49,7 @@ def test_the_heads_of_the_options_are_those_of_the_models():
 
 def test_the_options_compile_what_is_not_compiled():
     built = build_pair_model(ModelConfig(), make_pair_model)
-    model = compile_for_training(built, config(optimizer="sgd", loss="hinge")).compact
+    model = compile_for_training(built, config(optimizer="sgd", loss="hinge")).view
     assert type(model.optimizer) is keras.optimizers.SGD
     assert model.loss == "hinge"
 
@@ -67,12 +63,12 @@ def test_what_a_model_was_compiled_with_is_used():
         )
 
     trained = compile_for_training(build_pair_model(ModelConfig(), build), config())
-    assert float(trained.compact.optimizer.learning_rate) == 0.125
-    assert trained.compact.loss.get_config()["label_smoothing"] == 0.1
-    known = with_known_monitor(config(monitor="precision"), trained.compact)
+    assert float(trained.view.optimizer.learning_rate) == 0.125
+    assert trained.view.loss.get_config()["label_smoothing"] == 0.1
+    known = with_known_monitor(config(monitor="precision"), trained)
     assert known.monitor_mode == "max"
     with pytest.raises(UserError, match=r"one of loss, precision.* Received: monitor='roc_auc'"):
-        with_known_monitor(config(monitor="roc_auc"), trained.compact)
+        with_known_monitor(config(monitor="roc_auc"), trained)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +100,7 @@ def test_gradients_are_accumulated_beside_a_compiled_model_but_one_thing_says_of
         )
 
     options = config(gradient_accumulation=3)
-    optimizer = compile_for_training(build("sgd"), options).compact.optimizer
+    optimizer = compile_for_training(build("sgd"), options).view.optimizer
     assert dist.accumulated_gradients(optimizer) == []
     with pytest.raises(UserError, match="Received: 1 passes of shapes"):
         dist.resume_accumulated_gradients(optimizer, [np.array(1)])

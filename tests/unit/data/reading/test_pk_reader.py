@@ -40,7 +40,63 @@ def test_every_item_is_in_one_batch_of_an_epoch(epoch):
     groups, options = epoch
     plan = plan_groups(groups, **options)
     assert sorted(plan.items.tolist()) == list(range(len(groups)))
-    assert np.diff(plan.batch_starts).min() > 1
+    assert items_of_steps(plan).min() > 1
+
+
+@given(epochs(), st.integers(1, 7))
+def test_the_ranks_share_out_a_batch_by_whole_chunks_of_one_group(epoch, size):
+    groups, options = epoch
+    plan = plan_groups(groups, **options)
+    chunks = np.split(groups[plan.items], plan.chunk_starts[1:-1])
+    assert all(len(set(chunk.tolist())) == 1 for chunk in chunks)
+    starts = set(plan.chunk_starts.tolist())
+    begin = 0
+    for step in range(plan.num_steps):
+        shares = [plan.items_of_step(step, rank=rank, size=size) for rank in range(size)]
+        np.testing.assert_array_equal(np.concatenate(shares), plan.items_of_step(step))
+        for share in shares:
+            begin += len(share)
+            assert begin in starts
+
+
+@given(epochs())
+def test_no_two_chunks_of_a_group_are_in_a_batch_unless_there_are_more_than_batches(epoch):
+    groups, options = epoch
+    plan = plan_groups(groups, **options)
+    chunks_of_group = -(-np.bincount(groups) // options["items_per_group"])
+    most = -(-chunks_of_group // plan.num_steps)
+    for step in range(plan.num_steps):
+        starts = plan.chunk_starts[plan.batch_starts[step] : plan.batch_starts[step + 1]]
+        found = np.bincount(groups[plan.items[starts]], minlength=len(most))
+        assert (found <= most).all()
+
+
+@given(epochs())
+def test_whole_chunks_alone(epoch):
+    groups, options = epoch
+    groups = np.append(groups, np.repeat([0, 1], 5))
+    k, sizes = options["items_per_group"], np.bincount(groups)
+    plan = plan_groups(groups, **options, whole_chunks=True)
+    assert (np.diff(plan.chunk_starts) == k).all()
+    np.testing.assert_array_equal(
+        np.bincount(groups[plan.items], minlength=len(sizes)), sizes // k * k
+    )
+
+
+def test_groups_without_a_whole_chunk_are_refused():
+    with pytest.raises(UserError, match="Received: 1 groups of 3 items or more"):
+        plan_groups(
+            np.array([0, 0, 0, 1, 1]),
+            groups_per_batch=2,
+            items_per_group=3,
+            seed=0,
+            epoch=0,
+            whole_chunks=True,
+        )
+
+
+def items_of_steps(plan):
+    return np.array([len(plan.items_of_step(step)) for step in range(plan.num_steps)])
 
 
 @given(epochs())
@@ -51,7 +107,7 @@ def test_a_batch_has_about_p_chunks_of_at_most_k_items(epoch):
     p = options["groups_per_batch"]
     assert plan.num_steps == max(1, num_chunks // p)
     most = -(-num_chunks // plan.num_steps) * options["items_per_group"]
-    assert np.diff(plan.batch_starts).max() <= most
+    assert items_of_steps(plan).max() <= most
 
 
 @given(epochs(), st.integers(2, 7))
@@ -94,8 +150,12 @@ def test_a_large_group_is_spread_over_the_epoch():
 
 def test_epochs_differ():
     groups = np.repeat(np.arange(10), 4)
-    options = {"groups_per_batch": 2, "items_per_group": 2, "seed": 0}
-    orders = {tuple(plan_groups(groups, **options, epoch=e).items.tolist()) for e in range(5)}
+
+    def order(epoch):
+        plan = plan_groups(groups, groups_per_batch=2, items_per_group=2, seed=0, epoch=epoch)
+        return tuple(plan.items.tolist())
+
+    orders = {order(epoch) for epoch in range(5)}
     assert len(orders) == 5
 
 
@@ -159,7 +219,7 @@ def test_a_batch_has_all_pairs_of_its_items(texts):
         first, second = np.divmod(batch.rows, 40)
         assert batch.label[:, 0].tolist() == (first % 7 == second % 7).tolist()
         lengths.append(len(batch.rows))
-    assert lengths == [n * (n - 1) // 2 for n in np.diff(reader.plan(2).batch_starts)]
+    assert lengths == [n * (n - 1) // 2 for n in items_of_steps(reader.plan(2))]
 
 
 @pytest.mark.parametrize("size", [2, 3, 50])

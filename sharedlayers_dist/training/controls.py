@@ -1,0 +1,43 @@
+"""The callbacks that a run's options ask for: what validates, what ends it, what sets its rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from sharedlayers_dist import dist
+from sharedlayers_dist.config import OptimizationConfig, TrainConfig
+from sharedlayers_dist.data import Reader
+from sharedlayers_dist.training.optimization import ScheduleLearningRate
+from sharedlayers_dist.training.pair_validation import ValidatePairs
+from sharedlayers_dist.training.position import PositionTracker
+from sharedlayers_dist.training.trained_model import TrainedModel
+
+
+def make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
+    """What may end the training early or change the learning rate."""
+    watch: dict[str, Any] = {"monitor": config.monitored, "mode": config.monitored_mode}
+    controls: list[keras.callbacks.Callback] = []
+    if config.early_stopping:
+        controls.append(dist.AgreedEarlyStopping(patience=config.early_stopping, **watch))
+    if config.plateau:
+        controls.append(dist.AgreedReduceLROnPlateau(factor=0.2, patience=config.plateau, **watch))
+    return controls
+
+
+def make_validation(model: TrainedModel, reader: Reader | None) -> list[keras.callbacks.Callback]:
+    """What validates pairs where Keras's own validation would give the trained view others."""
+    if model.scorer is None or reader is None:
+        return []
+    return [ValidatePairs(model.scorer, reader, model.objective.head, model.view.compare)]
+
+
+def make_schedule(
+    options: OptimizationConfig, track: PositionTracker
+) -> list[ScheduleLearningRate]:
+    """What sets the learning rate of each step, where the options have a schedule."""
+    num_steps = track.epochs * track.steps_per_epoch
+    return (
+        [ScheduleLearningRate(track, options, num_steps=num_steps)] if options.has_schedule else []
+    )
