@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from sharedlayers_dist.dist import Collectives, exact_metrics
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.training.finite import require_finite_loss
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
 from sharedlayers_dist.training.position import Position, PositionTracker
@@ -48,12 +49,14 @@ class LogMetrics(keras.callbacks.Callback):
         self._every = every
         self._interval = ThroughputMeter(read_waits, collectives)
         self._epoch = ThroughputMeter(read_waits, collectives)
+        self._is_whole_epoch = True
         self.last_epoch: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clocks."""
         self._interval.restart()
         self._epoch.restart()
+        self._is_whole_epoch = self._track.position.step_of_epoch == 0
         self._progress.begin(
             f"epoch {epoch + 1}/{self.params['epochs']}", self._track.position.step_of_epoch
         )
@@ -72,9 +75,18 @@ class LogMetrics(keras.callbacks.Callback):
         self._progress.step(position.step_of_epoch, values)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the epoch's line, with the validation metrics if there are any."""
+        """Writes the epoch's line, with the validation metrics if there are any.
+
+        Raises:
+            UserError: on all ranks, if no rank had a pair that could be used.
+        """
         self.last_epoch = dict(logs or {})
         values = self.last_epoch | self._epoch.read()
+        if self._is_whole_epoch and not values["pairs_per_second"]:
+            raise UserError(
+                "A run trains on pairs that can be used. Received: an epoch in which all were left "
+                "out. Leave out --on-bad-row skip to see what is wrong with the first."
+            )
         self._write("epoch", values)
         self._progress.end(values)
 

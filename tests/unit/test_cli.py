@@ -347,6 +347,15 @@ def test_bad_items_are_left_out_where_pairs_are_made_on_the_fly(command, tmp_pat
     assert "row group 0, row 2: " in err
 
 
+def test_a_run_whose_rows_are_all_bad_is_no_run(command, tmp_path):
+    nothing = pa.array([None, None], pa.string())
+    write(tmp_path / "pairs", {"a": nothing, "b": ["x", "y"], "label": [0, 1]})
+    options = ["--pairs", tmp_path / "pairs", "--output", tmp_path / "run", *SHORT]
+    line = refused(command("train", *options, "--on-bad-row", "skip", "--alphabet-size", 2))
+    assert "an epoch in which all were left out" in line
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
 def test_the_doctor_names_the_versions(command):
     code, out, _ = command("doctor")
     assert code == 0
