@@ -78,7 +78,9 @@ class ItemColumns(NamedTuple):
 
     def are_of_pairs(self, filesystem: fs.FileSystem, path: str) -> bool:
         """Whether a file holds pairs."""
-        return len(self.sides(_read_footer(filesystem, path).schema.names)) == 2
+        # Parquet's own schema names the leaves: "element" where a column holds lists.
+        schema = _read_footer(filesystem, path).schema.to_arrow_schema()
+        return len(self.sides(schema.names)) == 2
 
 
 def without_repeats(table: pa.Table, codec: ItemCodec) -> pa.Table:

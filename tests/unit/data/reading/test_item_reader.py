@@ -111,6 +111,16 @@ def test_the_items_of_pairs_come_each_once(tmp_path):
     assert sorted(found) == [("x", 0), ("x", 1), ("y", 0), ("y", 2), ("z", 2)]
 
 
+def test_vectors_of_pairs_come_each_once(tmp_path):
+    """The schema of Parquet names what lists hold, and not their columns."""
+    sides = {"a": [[1.0, 2.0], [3.0, 4.0]], "b": [[3.0, 4.0], [1.0, 2.0]]}
+    table = {side: pa.array(vectors, pa.list_(pa.float32(), 2)) for side, vectors in sides.items()}
+    table |= {"group_a": pa.array([1, 2]), "group_b": pa.array([2, 1]), "label": pa.array([0, 0])}
+    pq.write_table(pa.table(table), tmp_path / "1.parquet")
+    items = read_items(str(tmp_path), item="text", group="group")
+    assert np.asarray(items.items).tolist() == sides["a"]
+
+
 def test_pairs_that_do_not_say_whose_items_they_have_are_refused(tmp_path):
     pq.write_table(pa.table({"a": ["x"], "b": ["y"], "label": [1]}), tmp_path / "1.parquet")
     with pytest.raises(UserError, match="pairs without the columns group_a and group_b"):
