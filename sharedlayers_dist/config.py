@@ -174,6 +174,10 @@ class OptimizationConfig(TrainGroup):
     plateau: Annotated[int, at_least(0)] = 0
     """Epochs without a better `monitor` after which the learning rate is cut to a fifth; 0 for
     never."""
+    retrieval_items: Annotated[int, at_least(0)] = 0
+    """The most items of the validation pairs, of whole groups, that are encoded and ranked after
+    each epoch: val_recall_at_1, _5 and _10, val_mrr, val_map_at_r. The pairs need group_a and
+    group_b. Time grows with the square; 0 for none."""
 
     @property
     def peak_learning_rate(self) -> float:

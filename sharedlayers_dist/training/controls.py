@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 
-from sharedlayers_dist import dist
+from sharedlayers_dist import dist, models
 from sharedlayers_dist.config import OptimizationConfig, TrainConfig
 from sharedlayers_dist.data import Reader
 from sharedlayers_dist.training.optimization import ScheduleLearningRate
 from sharedlayers_dist.training.pair_validation import ValidatePairs
 from sharedlayers_dist.training.position import PositionTracker
+from sharedlayers_dist.training.retrieval_validation import RankedItems, ValidateRetrieval
 from sharedlayers_dist.training.trained_model import TrainedModel
 
 
@@ -26,11 +27,18 @@ def make_controls(config: TrainConfig) -> list[keras.callbacks.Callback]:
     return controls
 
 
-def make_validation(model: TrainedModel, reader: Reader | None) -> list[keras.callbacks.Callback]:
-    """What validates pairs where Keras's own validation would give the trained view others."""
-    if model.scorer is None or reader is None:
-        return []
-    return [ValidatePairs(model.scorer, reader, model.objective.head, model.view.compare)]
+def make_validation(
+    model: TrainedModel, reader: Reader | None, ranked: RankedItems | None
+) -> list[keras.callbacks.Callback]:
+    """What Keras's own validation leaves: pairs that the trained view does not take; retrieval."""
+    validation: list[keras.callbacks.Callback] = []
+    if model.scorer is not None and reader is not None:
+        head = model.objective.head
+        validation.append(ValidatePairs(model.scorer, reader, head, model.view.compare))
+    if ranked is not None:
+        view = models.EncodingView(model.plain)
+        validation.append(ValidateRetrieval(view, ranked, dist.world()))
+    return validation
 
 
 def make_schedule(

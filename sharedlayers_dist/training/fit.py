@@ -161,7 +161,7 @@ def _train(
             dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
             ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
             dist.ExactMetrics(),  # Before anything reads the logs.
-            *make_validation(run.model, run.readers.validation),
+            *make_validation(run.model, run.readers.validation, setup.ranked),
             dist.ReplicaGuard(),  # Before weights that differ are saved.
             record,
             *remembering,  # The user's own among them, which may stop the run.

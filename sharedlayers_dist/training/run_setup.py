@@ -15,6 +15,7 @@ from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
 from sharedlayers_dist.training.position import Position
 from sharedlayers_dist.training.readers import CodedSource, describe_source, open_data
+from sharedlayers_dist.training.retrieval_validation import RankedItems, choose_ranked
 from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
 from sharedlayers_dist.user_code import UserCode
 
@@ -27,6 +28,8 @@ class RunSetup:
 
     training: CodedSource
     validation: CodedSource | None
+    ranked: RankedItems | None
+    """The validation items that retrieval is measured on; None where it is not."""
     facts: dict[str, Any]
     """What the configuration is applied to; stored with the run and in each checkpoint."""
     state: dict[str, Any]
@@ -66,6 +69,7 @@ def prepare_run(
         OSError: when the storage cannot be asked; nothing has been written then, either.
     """
     training, validation, alphabet = open_data(config, model)
+    ranked = choose_ranked(config, model, validation)
     facts: dict[str, Any] = {
         "kind": training.source.kind,
         "alphabet": alphabet,
@@ -89,7 +93,9 @@ def prepare_run(
     run.files.clean()
     run.files.clean(FOLDER)
     state = own.state if own is not None else {}
-    setup = RunSetup(training=training, validation=validation, facts=facts, state=state)
+    setup = RunSetup(
+        training=training, validation=validation, ranked=ranked, facts=facts, state=state
+    )
     return setup, own or others
 
 

@@ -22,6 +22,7 @@ from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.training.model import PairModel
 from sharedlayers_dist.training.objective import Objective, choose_objective
 from sharedlayers_dist.training.optimization import DEFAULT_LOSS, make_loss, make_optimizer
+from sharedlayers_dist.training.retrieval import FIGURES
 
 _NOT_COMPILED = (
     "gradient_accumulation",
@@ -30,6 +31,7 @@ _NOT_COMPILED = (
     "monitor_mode",
     "early_stopping",
     "plateau",
+    "retrieval_items",
 )
 
 
@@ -185,6 +187,8 @@ def with_known_monitor(config: TrainConfig, trained: TrainedModel) -> TrainConfi
     if config.validation:
         of_pairs = modes_of(trained.scorer or trained.view)
         modes |= {f"val_{name}": mode for name, mode in of_pairs.items()}
+    if config.retrieval_items:
+        modes |= dict.fromkeys([f"val_{name}" for name in FIGURES], "max")
     if config.monitored not in modes:
         raise UserError(
             f"`monitor` must be one of {', '.join(modes)}. Received: monitor={config.monitor!r}."

@@ -70,6 +70,7 @@ def assert_equal_runs(folder: Path, run: str, expected: str) -> None:
     assert_same_tensors(folder / run, folder / expected, "objective")
     found, wanted = read_lines(folder / run), read_lines(folder / expected)
     assert {"loss", "val_loss", "val_accuracy", "val_roc_auc"} <= set(wanted[-1])
+    assert {"val_recall_at_10", "val_mrr", "val_map_at_r", "val_map_at_r_low"} <= set(wanted[-1])
     for line, wanted_line in zip(found, wanted, strict=True):
         assert line.keys() == wanted_line.keys()
         for name in wanted_line.keys() - MACHINE_FIGURES - {"event"}:
@@ -122,6 +123,12 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(runs, name):
     assert found.keys() == wanted.keys()
     for key, tensor in wanted.items():
         np.testing.assert_array_equal(found[key], tensor, err_msg=key)
+    resumed, undisturbed = (
+        [line for line in read_lines(runs / f"{name}.{run}") if line["event"] == "epoch"][-1]
+        for run in ("resumed", "undisturbed")
+    )
+    for key in ("val_recall_at_1", "val_mrr", "val_map_at_r_low"):
+        assert resumed[key] == undisturbed[key], key
 
 
 def test_scores_are_probabilities_of_the_validation_pairs(runs, tmp_path):

@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     """Which item of such a pair is `a`; key (epoch, step, 0)."""
     BATCHES = 7
     """Batches of an epoch of items; key (epoch, 0, 0)."""
+    RETRIEVAL = 8
+    """Groups of validation items, of which some are ranked; key (0, 0, 0)."""
 
 
 def permutation(length: int, *, seed: int, purpose: Purpose, key: tuple[int, int, int]) -> Rows:

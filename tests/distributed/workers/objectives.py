@@ -51,6 +51,7 @@ def make_config(folder: Path, name: str, run: str, **more: Any) -> TrainConfig:
         optimizer="sgd",
         learning_rate=0.05,
         log_every=2,
+        retrieval_items=30,
         **RUNS[name],
         **more,
     )
