@@ -12,5 +12,6 @@ def build(length: int = 64, vocabulary: int = 1000, units: int = 32) -> keras.Mo
     """Encodes `(B, length)` ids as `(B, 2 * units)` numbers; the padding is masked."""
     ids = keras.Input((length,), dtype="int32", name="ids")
     embedded = layers.Embedding(vocabulary, 32, mask_zero=True)(ids)
-    encoded = layers.Bidirectional(layers.GRU(units))(embedded)
+    # Not layers.GRU(units): on a GPU it goes to cuDNN, which refuses masks of padding in front.
+    encoded = layers.Bidirectional(layers.RNN(layers.GRUCell(units)))(embedded)
     return keras.Model(ids, encoded, name="token_gru")

@@ -54,7 +54,10 @@ def character_gru(
     text = embed_characters(
         length=length, num_ids=num_ids, size=embedding_size, dropout=dropout / 2
     )
-    read = layers.Bidirectional(layers.GRU(units, return_sequences=True))
+    # Not layers.GRU: on a GPU it goes to cuDNN, which refuses masks of padding in front and of
+    # texts without characters, and a saved model forgets `use_cudnn=False`.
+    cell = layers.GRUCell(units, name="gru_cell")
+    read = layers.Bidirectional(layers.RNN(cell, return_sequences=True, name="gru"))
     states = read(text.vectors, mask=layers.Reshape((-1,))(text.mask))
     features = layers.LayerNormalization()(attention_pooling(states, text.mask))
     features = layers.Dropout(dropout)(features)

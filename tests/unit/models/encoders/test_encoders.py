@@ -11,6 +11,7 @@ import pytest
 from sharedlayers_dist import models
 from sharedlayers_dist.models import encoders
 from sharedlayers_dist.models.compact import keeps_rows_apart
+from sharedlayers_dist.models.graph import layers_within
 
 TEXT = ("character_cnn", "character_gru", "character_transformer")
 ROWS = 6
@@ -174,6 +175,26 @@ def test_padding_does_not_change_the_encoding_of_a_text(name, before, after):
     ids = as_input(draw(name))
     np.testing.assert_allclose(long(padded(ids, before, after)), short(ids), rtol=1e-4, atol=1e-5)
     assert np.ptp(short(ids), axis=0).min() > 1e-3  # They are not all the same anyway.
+
+
+def test_a_loaded_encoder_leaves_nothing_to_cudnn(name, tmp_path):
+    """On a GPU cuDNN refuses masks of padding in front, and `use_cudnn=False` is not saved."""
+    small(name).save(tmp_path / "encoder.keras")
+    loaded = keras.models.load_model(tmp_path / "encoder.keras")
+    assert not [x.name for x in layers_within(loaded) if getattr(x, "use_cudnn", False)]
+
+
+def test_the_gru_is_that_of_keras():
+    encoder = small("character_gru")
+    (own,) = [x for x in encoder.layers if isinstance(x, keras.layers.Bidirectional)]
+    of_keras = keras.layers.Bidirectional(keras.layers.GRU(8, return_sequences=True))
+    rng = np.random.default_rng(0)
+    vectors, mask = rng.normal(size=(ROWS, 24, 32)).astype("float32"), draw("character_gru") > 0
+    of_keras.build(vectors.shape)
+    of_keras.set_weights(own.get_weights())
+    np.testing.assert_allclose(
+        own(vectors, mask=mask), of_keras(vectors, mask=mask), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (64, 64, 3), (27, 27, 1)])
