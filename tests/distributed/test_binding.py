@@ -31,6 +31,7 @@ ON_TWO_RANKS = [
     "padding_counts_for_nothing",
     "sync_batch_normalization",
     "xla",
+    "xla_of_embeddings_on_a_gpu",
     "masked_loss",
     "flags_are_told_after_the_step_that_they_were_set_for",
     "an_error_of_writing_is_kept_until_all_ranks_know_it",

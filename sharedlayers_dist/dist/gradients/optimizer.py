@@ -25,6 +25,7 @@ from sharedlayers_dist.dist.gradients.reduction_options import (
     ReductionOptions,
     Sum,
 )
+from sharedlayers_dist.dist.gradients.rows import WithDenseRows, make_dense_on_gpu, sees_gpu
 from sharedlayers_dist.dist.gradients.sample_counts import current_num_samples
 from sharedlayers_dist.dist.gradients.step_flags import current_flags
 from sharedlayers_dist.errors import UserError
@@ -66,7 +67,7 @@ def DistributedOptimizer(
         gradient_predivide_factor: Splits the division of an average: by this before the sum, by
             the number of ranks over this after it.
         sparse_as_dense: Whether `tf.IndexedSlices` are made dense and reduced with the others,
-            instead of being gathered row by row.
+            instead of being gathered row by row. On a GPU they always are, in one process too.
         groups: How many grouped reductions to use, or a list of lists of variables, each list to
             be reduced together; None for all in one.
         process_set: A `horovod.tensorflow.ProcessSet` whose ranks reduce among themselves; ranks
@@ -90,6 +91,8 @@ def DistributedOptimizer(
         process_set=process_set,
     )
     if runtime.size() == 1 and backward_passes_per_step == 1:
+        if sees_gpu() and not isinstance(optimizer, WithDenseRows):
+            _mix_in(optimizer, WithDenseRows)
         return optimizer
     _refuse_a_second_time(optimizer)
     if runtime.size() > 1:
@@ -110,9 +113,8 @@ def _distribute(optimizer: Any, options: ReductionOptions, passes: int, *, is_me
         accumulation.build(trainable_variables_of(optimizer))
     distribution = Distribution(reduction, accumulation, is_average=options.op == Average)
     _reduce_before_loss_scaling()
-    cls: Any = type(optimizer)
     object.__setattr__(optimizer, "_distribution", distribution)
-    object.__setattr__(optimizer, "__class__", _distributed_class(cls))
+    _mix_in(optimizer, _Distributed)
 
 
 class Distribution:
@@ -156,7 +158,7 @@ class Distribution:
                 "apply gradients within `local_batch(num_samples)`.",
                 stacklevel=2,
             )
-        gradients = list(gradients)
+        gradients = make_dense_on_gpu(gradients)
         variables = list(trainable_variables_of(optimizer) if variables is None else variables)
         if not optimizer.built:
             # Not later: variables cannot be made within a branch of the graph.
@@ -204,14 +206,19 @@ class _Distributed:
             distribution.apply(self, grads, trainable_variables, own_apply)
 
 
+def _mix_in(optimizer: Any, mixin: type) -> None:
+    """Gives an optimizer the subclass that has `mixin` before its own class."""
+    object.__setattr__(optimizer, "__class__", _subclass(mixin, optimizer.__class__))
+
+
 @functools.cache
-def _distributed_class(cls: Any) -> type:
-    """Returns the subclass that reduces; to whom asks an instance for its class, it is `cls`.
+def _subclass(mixin: Any, cls: Any) -> type:
+    """Returns the subclass; to whom asks an instance for its class, it is `cls`.
 
     Keras asks `optimizer.__class__` when it serializes, and so records the plain optimizer.
     """
     namespace = {"__module__": cls.__module__, "__class__": property(lambda self: cls)}
-    return type(cls.__name__, (_Distributed, cls), namespace)
+    return type(cls.__name__, (mixin, cls), namespace)
 
 
 @functools.cache

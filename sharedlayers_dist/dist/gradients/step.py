@@ -15,6 +15,7 @@ from sharedlayers_dist.dist.gradients.global_loss import needs_global_batch, ove
 from sharedlayers_dist.dist.gradients.loss_metrics import counted_in_metrics
 from sharedlayers_dist.dist.gradients.mini_batches import StepResult, run_in_mini_batches
 from sharedlayers_dist.dist.gradients.optimizer import Distribution, distribution_of
+from sharedlayers_dist.dist.gradients.rows import make_dense_on_gpu
 from sharedlayers_dist.dist.gradients.sample_counts import (
     NumSamples,
     count_samples,
@@ -238,7 +239,8 @@ class PreparedStep:
                 y_pred = keras_hooks.call_in_training(model, x)
                 loss = keras_hooks.compute_loss_in_training(model, x, y, y_pred, sample_weight)
                 scaled = model.optimizer.scale_loss(loss)
-            return StepResult(loss, y_pred, tape.gradient(scaled, model.trainable_weights))
+            gradients = make_dense_on_gpu(tape.gradient(scaled, model.trainable_weights))
+            return StepResult(loss, y_pred, gradients)
 
         return StepResult(*run_forward_and_backward(x, y, sample_weight))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
@@ -42,6 +43,44 @@ def case_xla(world: World) -> None:
         build=lambda: make_model(kernel_regularizer="l2"),
     )
     assert model.jit_compile
+
+
+def case_xla_of_embeddings_on_a_gpu(world: World) -> None:
+    """No rows leave what XLA compiles; this needs no GPU, but one that TensorFlow seems to see."""
+
+    class Ids(Rows):
+        def __init__(self, world: World) -> None:
+            super().__init__(world, sizes=(12, 5))
+            for i, (x, y, weight) in enumerate(self._batches):
+                self._batches[i] = (np.abs(10 * x).astype("int32") % 4, y, weight)
+
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        ids = keras.Input((5,), dtype="int32")
+        x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(4, 3)(ids))
+        return keras.Model(ids, keras.layers.Dense(1, activation="sigmoid")(x))
+
+    def note_kinds(model: keras.Model) -> None:
+        apply_gradients = model.optimizer.apply_gradients
+
+        def noting(pairs: Any) -> Any:
+            pairs = list(pairs)
+            kinds.update(type(gradient) for gradient, _ in pairs)
+            return apply_gradients(pairs)
+
+        object.__setattr__(model.optimizer, "apply_gradients", noting)
+        dist.prepare(model)
+
+    kinds: set[type] = set()
+    train = functools.partial(
+        fit, build=build, data=Ids, optimizer=lambda: keras.optimizers.SGD(1.0)
+    )
+    with mock.patch.object(tf.config, "get_visible_devices", return_value=["GPU"]):
+        model, _ = train(world, jit_compile=True, prepare=note_kinds)
+        assert model.jit_compile
+        assert tf.IndexedSlices not in kinds
+        assert kinds
+        assert_close(model, train(ONE)[0])
 
 
 def case_xla_of_frozen_weights(world: World) -> None:
