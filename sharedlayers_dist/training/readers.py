@@ -35,11 +35,12 @@ from sharedlayers_dist.data.items.choosing import alphabet_size_of
 from sharedlayers_dist.data.reading.item_files import describe_items
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
-from sharedlayers_dist.training.objective import Objective
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:
     import keras
+
+    from sharedlayers_dist.training.objective import Objective
 
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
 OpenReader: TypeAlias = Callable[[PairReading, World], Reader]

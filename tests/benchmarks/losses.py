@@ -1,0 +1,225 @@
+"""What each loss brings with one encoder: `python -m tests.benchmarks.losses`.
+
+Each row is a run of `sharedlayers_dist.train` with 128 items a step (or 64 listed pairs), AdamW, 5%
+warm-up and a cosine to 0. All rows train for as many epochs as fit the same time of a processor
+core, which other work on the machine does not change, by the speed of the first steps. Pairs of
+unseen groups, and their items, are the test; the intervals are the middle 95% of 500 draws of
+groups with replacement. recall@1 is the share of items whose nearest other item is of their group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sharedlayers_dist import TrainConfig, TrainResult, train
+from sharedlayers_dist.config import PairsConfig
+from sharedlayers_dist.data import SequenceOptions, choose_codecs, index_dataset, read_items
+from sharedlayers_dist.data.making.make_pairs import make_pairs
+from sharedlayers_dist.evaluate.figures import measure
+from sharedlayers_dist.evaluate.scoring import score_pairs
+from sharedlayers_dist.evaluate.trained_run import TrainedRun
+from sharedlayers_dist.models import EncodingView
+from sharedlayers_dist.training.readers import inputs_of
+from tests.benchmarks.encoder_data import write_synthetic_texts
+
+PROBE_STEPS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One loss, and what it is trained on."""
+
+    loss: str = ""
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    groups_per_batch: int = 0
+    items_per_group: int = 4
+
+
+ROWS = {
+    "binary cross-entropy, listed pairs": Row(),
+    "binary cross-entropy, all pairs of groups": Row(groups_per_batch=32),
+    "contrastive": Row(loss="contrastive"),
+    "cosent": Row(loss="cosent"),
+    "triplet, semi-hard": Row(
+        loss="triplet", loss_options={"distance": "cosine"}, groups_per_batch=32
+    ),
+    "supervised contrastive": Row(loss="supervised_contrastive", groups_per_batch=32),
+    "multi-similarity": Row(loss="multi_similarity", groups_per_batch=32),
+    "in-batch negatives": Row(
+        loss="in_batch_negatives",
+        loss_options={"temperature": "learned"},
+        groups_per_batch=64,
+        items_per_group=2,
+    ),
+    "sigmoid pairs": Row(loss="sigmoid_pairs", groups_per_batch=64, items_per_group=2),
+}
+
+
+class Probe(keras.callbacks.Callback):
+    """Measures the seconds of a step once its graph is built, and ends the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._times.append(time.process_time())
+        if len(self._times) == PROBE_STEPS:
+            raise KeyboardInterrupt
+
+    @property
+    def seconds_of_epoch(self) -> float:
+        """Of as many steps as Keras was told of."""
+        return float(np.median(np.diff(self._times[3:]))) * self.params["steps"]
+
+
+def configure(row: Row, folder: Path, run: Path, options: argparse.Namespace) -> TrainConfig:
+    """The options of a run; those that the number of epochs decides are left."""
+    return TrainConfig(
+        model=options.model,
+        pairs=str(folder / "train"),
+        validation=str(folder / "validation"),
+        output=str(run),
+        batch_size=64,
+        seed=options.seed,
+        optimizer="adamw",
+        optimizer_options={"weight_decay": 0.01},
+        learning_rate=options.learning_rate,
+        clip_norm=1.0,
+        schedule="cosine",
+        loss=row.loss,
+        loss_options=row.loss_options,
+        groups_per_batch=row.groups_per_batch,
+        items_per_group=row.items_per_group,
+    )
+
+
+def train_for(config: TrainConfig, minutes: float) -> tuple[TrainResult, float]:
+    """Trains for about so long; returns what came out, and the seconds of one core it took."""
+    probe = Probe()
+    keras.backend.clear_session()
+    with suppress(KeyboardInterrupt):
+        train(replace(config, output=f"{config.output}-probe"), [probe])
+    epochs = max(1, round(60 * minutes / probe.seconds_of_epoch))
+    warmup = max(1, epochs * probe.params["steps"] // 20)
+    keras.backend.clear_session()
+    began = time.process_time()
+    result = train(replace(config, epochs=epochs, warmup_steps=warmup))
+    return result, time.process_time() - began
+
+
+def draw_groups(groups: NDArray[np.int64], draws: int = 500) -> Iterator[NDArray[np.int64]]:
+    """How often each group is there, in draws of as many groups with replacement."""
+    rng = np.random.default_rng(0)
+    num_groups = groups.max() + 1
+    for _ in range(draws):
+        drawn = rng.integers(0, num_groups, num_groups)
+        yield np.bincount(drawn, minlength=num_groups)
+
+
+def told(value: float, draws: list[float]) -> str:
+    """A figure and the middle 95% of its draws."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def auc_of(trained: TrainedRun, pairs: str) -> str:
+    """The area under the ROC curve of a dataset's pairs, over draws of their groups."""
+    scored = score_pairs(trained, index_dataset(pairs), batch_size=256)
+    table = pq.read_table(pairs)
+    both = np.concatenate([table[name].to_numpy() for name in ("group_a", "group_b")])
+    group_a, group_b = np.unique(both, return_inverse=True)[1].reshape(2, -1)
+    same = group_a == group_b
+
+    def auc(weights: NDArray) -> float:
+        return measure(scored.labels, scored.scores, weights).roc_auc or 0.0
+
+    draws = [
+        auc(times[group_a] * np.where(same, 1, times[group_b]).astype(float))
+        for times in draw_groups(np.append(group_a, group_b))
+    ]
+    return told(auc(np.ones(len(same))), draws)
+
+
+def recall_of(trained: TrainedRun, pairs: str) -> str:
+    """The share of items whose nearest other item is of their group, over draws of groups."""
+    source = read_items(pairs, item="item", group="group")
+    codec = choose_codecs(
+        source, inputs_of(trained.model), SequenceOptions(), alphabet=trained.alphabet
+    ).a
+    view = EncodingView(trained.model)
+    values = codec.encode(source.items).values
+    parts = [view.encode(values[i : i + 256], training=False) for i in range(0, len(values), 256)]
+    encoded = np.concatenate(parts)
+    encoded /= np.linalg.norm(encoded, axis=1, keepdims=True)
+    cosines = encoded @ encoded.T
+    np.fill_diagonal(cosines, -2)
+    group = source.group_of_item
+    is_hit = (group[cosines.argmax(axis=1)] == group).astype(float)
+    is_hit[np.bincount(group)[group] < 2] = np.nan  # Nobody could find another one of the group.
+    counts = [np.bincount(group, weights) for weights in (np.nan_to_num(is_hit), ~np.isnan(is_hit))]
+    draws = [float(times @ counts[0] / (times @ counts[1])) for times in draw_groups(group)]
+    return told(float(np.nanmean(is_hit)), draws)
+
+
+def main() -> None:
+    """Trains with each loss and prints a row of the table for it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", type=Path, help="file with a column `text`; else synthetic ones")
+    parser.add_argument("--group", default="author", help="its column of the authors")
+    parser.add_argument("--model", default="character_cnn_pair")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of one core, for each row")
+    parser.add_argument("--learning-rate", type=float, default=0.003)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        texts = options.texts or folder / "texts.parquet"
+        if not options.texts:
+            write_synthetic_texts(texts)
+        config = PairsConfig(
+            items=str(texts),
+            text="text",
+            group=options.group,
+            num_pairs=60_000,
+            seed=1,
+            output=str(folder / "pairs"),
+        )
+        print(make_pairs(config))
+        print("| loss | epochs | core s | rows a core s | validation AUC | test AUC | recall@1 |")
+        print("| --- | ---: | ---: | ---: | ---: | --- | --- |")
+        for name in options.rows:
+            run = folder / "runs" / str(list(ROWS).index(name))
+            row = configure(ROWS[name], folder / "pairs", run, options)
+            result, seconds = train_for(row, options.minutes)
+            trained, test = TrainedRun.load(str(run)), str(folder / "pairs" / "test")
+            print(
+                f"| {name} | {result.epochs} | {seconds:.0f} | "
+                f"{rows_trained(row, result) / seconds:,.0f} | "
+                f"{result.metrics['val_roc_auc']:.3f} | "
+                f"{auc_of(trained, test)} | {recall_of(trained, test)} |",
+                flush=True,
+            )
+
+
+def rows_trained(config: TrainConfig, result: TrainResult) -> int:
+    """Items, or listed pairs, of all steps."""
+    per_step = config.groups_per_batch * config.items_per_group or config.batch_size
+    return result.steps * per_step
+
+
+if __name__ == "__main__":
+    main()
