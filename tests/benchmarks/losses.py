@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,18 +20,18 @@ from typing import Any
 import keras
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from sharedlayers_dist import TrainConfig, TrainResult, train
 from sharedlayers_dist.config import PairsConfig
 from sharedlayers_dist.data import SequenceOptions, choose_codecs, index_dataset, read_items
 from sharedlayers_dist.data.making.make_pairs import make_pairs
-from sharedlayers_dist.evaluate.figures import measure
 from sharedlayers_dist.evaluate.scoring import score_pairs
 from sharedlayers_dist.evaluate.trained_run import TrainedRun
 from sharedlayers_dist.models import EncodingView
 from sharedlayers_dist.training.readers import inputs_of
-from tests.benchmarks.encoder_data import write_synthetic_texts
+from sharedlayers_dist.training.retrieval import estimate, find_queries, measure_queries
+from tests.benchmarks.encoder_data import Pairs, write_synthetic_texts
+from tests.benchmarks.encoders import auc, interval
 
 PROBE_STEPS = 30
 
@@ -120,37 +119,15 @@ def train_for(config: TrainConfig, minutes: float) -> tuple[TrainResult, float]:
     return result, time.process_time() - began
 
 
-def draw_groups(groups: NDArray[np.int64], draws: int = 500) -> Iterator[NDArray[np.int64]]:
-    """How often each group is there, in draws of as many groups with replacement."""
-    rng = np.random.default_rng(0)
-    num_groups = groups.max() + 1
-    for _ in range(draws):
-        drawn = rng.integers(0, num_groups, num_groups)
-        yield np.bincount(drawn, minlength=num_groups)
-
-
-def told(value: float, draws: list[float]) -> str:
-    """A figure and the middle 95% of its draws."""
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def auc_of(trained: TrainedRun, pairs: str) -> str:
     """The area under the ROC curve of a dataset's pairs, over draws of their groups."""
     scored = score_pairs(trained, index_dataset(pairs), batch_size=256)
     table = pq.read_table(pairs)
     both = np.concatenate([table[name].to_numpy() for name in ("group_a", "group_b")])
-    group_a, group_b = np.unique(both, return_inverse=True)[1].reshape(2, -1)
-    same = group_a == group_b
-
-    def auc(weights: NDArray) -> float:
-        return measure(scored.labels, scored.scores, weights).roc_auc or 0.0
-
-    draws = [
-        auc(times[group_a] * np.where(same, 1, times[group_b]).astype(float))
-        for times in draw_groups(np.append(group_a, group_b))
-    ]
-    return told(auc(np.ones(len(same))), draws)
+    a, b = np.arange(both.size).reshape(2, -1)
+    group = np.unique(both, return_inverse=True)[1]
+    data = Pairs(items=both, group=group, a=a, b=b, label=scored.labels)
+    return f"{auc(scored.labels, scored.scores):.3f} {interval(data, scored.scores, auc)}"
 
 
 def recall_of(trained: TrainedRun, pairs: str) -> str:
@@ -162,16 +139,11 @@ def recall_of(trained: TrainedRun, pairs: str) -> str:
     view = EncodingView(trained.model)
     values = codec.encode(source.items).values
     parts = [view.encode(values[i : i + 256], training=False) for i in range(0, len(values), 256)]
-    encoded = np.concatenate(parts)
-    encoded /= np.linalg.norm(encoded, axis=1, keepdims=True)
-    cosines = encoded @ encoded.T
-    np.fill_diagonal(cosines, -2)
     group = source.group_of_item
-    is_hit = (group[cosines.argmax(axis=1)] == group).astype(float)
-    is_hit[np.bincount(group)[group] < 2] = np.nan  # Nobody could find another one of the group.
-    counts = [np.bincount(group, weights) for weights in (np.nan_to_num(is_hit), ~np.isnan(is_hit))]
-    draws = [float(times @ counts[0] / (times @ counts[1])) for times in draw_groups(group)]
-    return told(float(np.nanmean(is_hit)), draws)
+    queries = find_queries(group)
+    values = measure_queries(np.concatenate(parts), group, queries)
+    mean, low, high = estimate(values, group[queries], seed=0)["recall_at_1"]
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed import checks
+from tests.distributed.checks import assert_found_nothing
 from tests.distributed.environments import without_packages
-from tests.distributed.launcher import REPOSITORY, run_ranks
+from tests.distributed.launcher import REPOSITORY
 from tests.distributed.workers.cases import cases_of
 
 MODULES = [
@@ -63,17 +64,9 @@ ON_THREE_RANKS = [
 
 def run_cases(folder: Path, size: int, names: list[str], **env: str) -> list[dict[str, str]]:
     """Returns each rank's findings: the traceback of every check that failed, or ""."""
-    env = {"CASES": ",".join(names), "SAVED_MODEL": str(folder)} | env
-    run_ranks(
-        "tests.distributed.workers.cases",
-        size,
-        folder / "found",
-        *MODULES,
-        ZOO,
-        timeout=560,
-        env=env,
+    return checks.run_cases(
+        folder, size, names, [*MODULES, ZOO], **({"SAVED_MODEL": str(folder)} | env)
     )
-    return [json.loads((folder / f"found.{rank}.json").read_text()) for rank in range(size)]
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +102,6 @@ def three(tmp_path_factory) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def three_of_all(tmp_path_factory) -> list[dict[str, str]]:
     return run_cases(tmp_path_factory.mktemp("three_of_all"), 3, NAMES)
-
-
-def assert_found_nothing(ranks: list[dict[str, str]], name: str) -> None:
-    for rank, found in enumerate(ranks):
-        assert not found[name], f"On rank {rank}: {found[name]}"
 
 
 @pytest.mark.parametrize("name", ON_TWO_RANKS)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from tests.distributed.launcher import run_ranks
+from tests.distributed.checks import assert_found_nothing, run_cases
 from tests.distributed.workers import global_losses
 from tests.distributed.workers.cases import cases_of
 
-MODULE = "tests.distributed.workers.global_losses"
+MODULES = ["tests.distributed.workers.global_losses"]
 pytestmark = pytest.mark.timeout(600)  # The first test of each group waits for all of it.
 NAMES = list(cases_of(global_losses))
 ON_TWO_RANKS = [
@@ -31,42 +28,24 @@ THE_REST = [name for name in NAMES if name not in ON_TWO_RANKS]
 ON_THREE_AND_FOUR = [*global_losses.KINDS, "gather_in_ones_own_step"]
 
 
-def run_cases(folder: Path, size: int, names: list[str]) -> list[dict[str, str]]:
-    """Returns each rank's findings: the traceback of every check that failed, or ""."""
-    run_ranks(
-        "tests.distributed.workers.cases",
-        size,
-        folder / "found",
-        MODULE,
-        timeout=560,
-        env={"CASES": ",".join(names)},
-    )
-    return [json.loads((folder / f"found.{rank}.json").read_text()) for rank in range(size)]
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict[str, str]]:
-    return run_cases(tmp_path_factory.mktemp("two"), 2, ON_TWO_RANKS)
+    return run_cases(tmp_path_factory.mktemp("two"), 2, ON_TWO_RANKS, MODULES)
 
 
 @pytest.fixture(scope="module")
 def rest_on_two(tmp_path_factory) -> list[dict[str, str]]:
-    return run_cases(tmp_path_factory.mktemp("rest_on_two"), 2, THE_REST)
+    return run_cases(tmp_path_factory.mktemp("rest_on_two"), 2, THE_REST, MODULES)
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory) -> list[dict[str, str]]:
-    return run_cases(tmp_path_factory.mktemp("three"), 3, ON_THREE_AND_FOUR)
+    return run_cases(tmp_path_factory.mktemp("three"), 3, ON_THREE_AND_FOUR, MODULES)
 
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory) -> list[dict[str, str]]:
-    return run_cases(tmp_path_factory.mktemp("four"), 4, ON_THREE_AND_FOUR)
-
-
-def assert_found_nothing(ranks: list[dict[str, str]], name: str) -> None:
-    for rank, found in enumerate(ranks):
-        assert not found[name], f"On rank {rank}: {found[name]}"
+    return run_cases(tmp_path_factory.mktemp("four"), 4, ON_THREE_AND_FOUR, MODULES)
 
 
 @pytest.mark.parametrize("name", ON_TWO_RANKS)
