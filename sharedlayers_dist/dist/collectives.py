@@ -5,6 +5,7 @@ Every function must be called by all ranks, in the same order. With one rank eac
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -21,12 +22,16 @@ _CHUNK_BYTES = 64 * 2**20
 
 
 def broadcast_object(value: _T, *, root: int = 0) -> _T:
-    """Returns rank `root`'s `value`, pickled, on every rank."""
+    """Returns rank `root`'s `value`, pickled, on every rank; Horovod's own ends at 2 GiB."""
     if runtime.size() == 1:
         return value
-    horovod = runtime.horovod_module()
-    with count_outside():
-        return horovod.broadcast_object(value, root_rank=root, name="sharedlayers_dist.broadcast")
+    is_root = runtime.rank() == root
+    pickled = np.frombuffer(pickle.dumps(value) if is_root else b"", np.uint8)
+    (num_bytes,) = broadcast_arrays([np.array(pickled.size)], root=root)
+    (received,) = broadcast_arrays(
+        [pickled if is_root else np.empty(num_bytes, np.uint8)], root=root
+    )
+    return value if is_root else pickle.loads(received)
 
 
 def allgather_object(value: _T) -> list[_T]:

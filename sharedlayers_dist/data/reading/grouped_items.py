@@ -1,4 +1,4 @@
-"""Items in memory, with the group of each: what batches of groups are made of.
+"""Items and the group of each: what batches of groups are made of.
 
 They come from a column of items and one of groups; or from a pair dataset that says whose item each
 is, whose distinct items these are.
@@ -7,7 +7,8 @@ is, whose distinct items these are.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,19 +18,12 @@ from numpy.typing import NDArray
 
 from sharedlayers_dist.data.content_keys import content_keys
 from sharedlayers_dist.data.damage import OnBadRow
-from sharedlayers_dist.data.files import find_files
 from sharedlayers_dist.data.items.choosing import choose_plain_codec
-from sharedlayers_dist.data.items.codec import ItemCodec, Items
+from sharedlayers_dist.data.items.codec import ItemCodec, Items, take_items
 from sharedlayers_dist.data.items.column import ItemColumn
 from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.reading.item_files import (
-    GROUP,
-    ITEM,
-    ItemColumns,
-    describe_items,
-    iter_items,
-    without_repeats,
-)
+from sharedlayers_dist.data.reading.item_files import ItemFiles, ItemPart, describe_items
+from sharedlayers_dist.data.reading.item_store import store_items
 from sharedlayers_dist.data.reading.row_groups import bad_row_error
 from sharedlayers_dist.errors import UserError, one_line
 from sharedlayers_dist.storage.uri import hide_secrets
@@ -37,29 +31,35 @@ from sharedlayers_dist.storage.uri import hide_secrets
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupedItems:
-    """Items in memory, and the group of each; make it with `read_items`.
+    """Where items are and what is known of each: its group, and which others are equal.
 
-    Pickled, it is the place of the items and not the items, which may be more than can be sent:
-    whoever unpickles it reads them, and refuses others than those that were read first.
+    Make it with `read_items`. It holds 24 bytes for each item. The items themselves are read again
+    when they are asked for, and are on this host's disk then, as `store_items` says; pickled, it
+    goes without them, and others than those that were read first are refused.
     """
 
     uri: str
-    item: str
-    """The column of the items."""
-    group: str
-    """The column of the groups."""
-    on_bad_row: OnBadRow = "error"
     column: ItemColumn
     """What the items are."""
     codec: ItemCodec
     """What they were read and checked with."""
-    items: Items
-    """The items as their codec holds them."""
     group_of_item: Rows
     """Number of each item's group, from 0, shape `(items,)`."""
+    key_of_item: NDArray[np.int64]
+    """The `content_keys` of the items: the same for those that count as equal."""
+    fingerprint: str
+    """Hash of the items and their groups in their order."""
+    parts: Sequence[ItemPart]
+    """Where the items are, in their order."""
+    part_starts: Rows
+    """Items before each part, and in all, shape `(parts + 1,)`."""
+    place_in_part: Rows
+    """Each item's place among those of its part that are not bad, shape `(items,)`."""
+    digests: Sequence[str] = field(repr=False)
+    """A hash of what each part held when it was read first."""
     num_bad_rows: int = 0
     """Rows that were left out."""
-    problems: tuple[str, ...] = ()
+    problems: Sequence[str] = ()
     """The first bad row of each row group that has some: where it lies and what is wrong."""
 
     @property
@@ -78,41 +78,45 @@ class GroupedItems:
         return self.column.kind
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the items and their groups in their order."""
-        column = self.column
-        digest = hashlib.sha256(repr((column.kind, column.shape, column.dtype)).encode())
-        digest.update(self.group_of_item.tobytes())
-        digest.update(content_keys(self.items, exact=True).tobytes())
-        return digest.hexdigest()[:16]
+    def items(self) -> Items:
+        """All items as their codec holds them.
 
-    @cached_property
-    def key_of_item(self) -> NDArray[np.int64]:
-        """The `content_keys` of the items: the same for those that count as equal."""
-        return content_keys(self.items).view(np.int64)
+        Raises:
+            UserError: for others than those that were read first, or no room for them.
+            StorageError: where the storage fails.
+            ReadTimeoutError: for a row group that does not come.
+        """
+        return self.store_parts(range(len(self.parts)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Says how to read the items again."""
-        columns = (self.uri, self.item, self.group)
-        return _read_again, (*columns, self.on_bad_row, self.codec, self.fingerprint)
+    def part_of(self, items: Rows) -> Rows:
+        """The number of the part that each of some items is in."""
+        return np.searchsorted(self.part_starts, items, side="right") - 1
 
+    def store_parts(self, numbers: Sequence[int]) -> Items:
+        """The items of some parts, end to end; see `items`."""
+        return store_items(self._read_parts(numbers))
 
-def _read_again(
-    uri: str, item: str, group: str, on_bad_row: OnBadRow, codec: ItemCodec, fingerprint: str
-) -> GroupedItems:
-    """Reads the items that another process has read.
+    def _read_parts(self, numbers: Sequence[int]) -> Iterator[Items]:
+        yield self.codec.blanks(0)
+        files = ItemFiles(self.uri, self.codec)
+        for number in numbers:
+            begin, stop = self.part_starts[number : number + 2]
+            if begin < stop:
+                part = files.read(self.parts[number])
+                self._require_same(number, part.digest)
+                yield take_items(part.items, self.place_in_part[begin:stop])
 
-    Raises:
-        UserError: where they are others.
-    """
-    items = read_items(uri, item=item, group=group, on_bad_row=on_bad_row, codec=codec)
-    if items.fingerprint != fingerprint:
-        raise UserError(
-            "All ranks must read the same items. Received: the fingerprint "
-            f"{items.fingerprint} of {hide_secrets(uri)} here, {fingerprint} on rank 0. Give all "
-            "hosts the same files, and leave them alone while a run begins."
-        )
-    return items
+    def _require_same(self, number: int, digest: str) -> None:
+        if digest != self.digests[number]:
+            raise UserError(
+                f"All ranks must read the same items. Received: {self.parts[number].place} with "
+                "other items, or groups, than rank 0 has read. Give all hosts the same files, and "
+                "leave them alone while a run goes on."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the items behind."""
+        return {name: value for name, value in self.__dict__.items() if name != "items"}
 
 
 def read_items(
@@ -123,7 +127,7 @@ def read_items(
     on_bad_row: OnBadRow = "error",
     codec: ItemCodec | None = None,
 ) -> GroupedItems:
-    """Reads the items of a folder or file of Parquet into memory.
+    """Reads the items of a folder or file of Parquet, row group by row group.
 
     Args:
         uri: A folder or file, as of a pair dataset.
@@ -143,34 +147,65 @@ def read_items(
     """
     column = describe_items(uri, item)
     codec = choose_plain_codec(column) if codec is None else codec
-    columns = ItemColumns(item, group, column, codec)
-    filesystem, files = find_files(uri)
-    tables: list[pa.Table] = []
-    problems: list[str] = []
-    num_bad_rows = 0
-    for file in files:
-        for table, num_bad, problem in iter_items(filesystem, file.path, columns):
-            if problem and on_bad_row == "error":
-                raise bad_row_error(problem)
-            tables.append(table)
-            num_bad_rows += num_bad
-            problems += [problem] if problem else []
-    try:
-        table = pa.concat_tables(tables)
-    except pa.ArrowInvalid as e:
-        raise UserError(f"The files of {hide_secrets(uri)} differ: {one_line(e)}") from e
-    if columns.are_of_pairs(filesystem, files[0].path):
-        table = without_repeats(table, codec)
-    codes = table[GROUP].combine_chunks().dictionary_encode()
+    files = ItemFiles(uri, codec)
+    parts = files.find_parts(item, group, column)
+    exact_keys, keys, groups = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], []
+    digests, sizes, problems, num_bad_rows = [], [0], [], 0
+    for part in parts:
+        found = files.read(part)
+        if found.problem and on_bad_row == "error":
+            raise bad_row_error(found.problem)
+        problems += [found.problem] if found.problem else []
+        num_bad_rows += found.num_bad
+        exact_keys.append(found.exact_keys)
+        keys.append(content_keys(found.items))
+        groups.append(found.groups)
+        digests.append(found.digest)
+        sizes.append(len(found.groups))
+    exact_key, part_starts = np.concatenate(exact_keys), np.cumsum(sizes)
+    group_of_item = _number_groups(groups, uri)
+    kept = np.arange(exact_key.size)
+    if any(part.item != item for part in parts):
+        pairs = np.stack([exact_key, group_of_item.astype(np.uint64)])
+        kept = np.sort(np.unique(pairs, axis=1, return_index=True)[1])
+    place_in_part = kept - part_starts[np.searchsorted(part_starts, kept, side="right") - 1]
     return GroupedItems(
         uri=uri,
-        item=item,
-        group=group,
-        on_bad_row=on_bad_row,
         column=column,
         codec=codec,
-        items=codec.read(table[ITEM]),
-        group_of_item=codes.indices.to_numpy().astype(np.int64),
+        group_of_item=group_of_item[kept],
+        key_of_item=np.concatenate(keys)[kept].view(np.int64),
+        fingerprint=_make_fingerprint(column, group_of_item[kept], exact_key[kept]),
+        parts=parts,
+        part_starts=np.searchsorted(kept, part_starts),
+        place_in_part=place_in_part,
+        digests=digests,
         num_bad_rows=num_bad_rows,
-        problems=tuple(problems),
+        problems=problems,
     )
+
+
+def _number_groups(groups: Sequence[pa.DictionaryArray], uri: str) -> Rows:
+    """The number of each item's group, over all parts, in the order in which they come first."""
+    if not groups:
+        return np.empty(0, np.int64)
+    try:
+        values = pa.concat_arrays([of_part.dictionary for of_part in groups])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise UserError(f"The files of {hide_secrets(uri)} differ: {one_line(e)}") from e
+    number_of_value = values.dictionary_encode().indices.to_numpy().astype(np.int64)
+    starts = np.cumsum([0, *(len(of_part.dictionary) for of_part in groups)])
+    numbers = [
+        number_of_value[start:][of_part.indices.to_numpy()]
+        for start, of_part in zip(starts, groups, strict=False)
+    ]
+    return np.concatenate(numbers)
+
+
+def _make_fingerprint(
+    column: ItemColumn, group_of_item: Rows, exact_keys: NDArray[np.uint64]
+) -> str:
+    digest = hashlib.sha256(repr((column.kind, column.shape, column.dtype)).encode())
+    digest.update(group_of_item.tobytes())
+    digest.update(exact_keys.tobytes())
+    return digest.hexdigest()[:16]

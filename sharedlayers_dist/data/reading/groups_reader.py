@@ -8,10 +8,11 @@ from typing import Generic, TypeVar
 
 from numpy.typing import NDArray
 
-from sharedlayers_dist.data.items.codec import ItemCodec, PairCodecs, take_items
+from sharedlayers_dist.data.items.codec import ItemCodec, PairCodecs
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, plan_groups
 from sharedlayers_dist.data.reading.grouped_items import GroupedItems
+from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
 from sharedlayers_dist.errors import UserError
@@ -24,7 +25,7 @@ class GroupsReader(ABC, Generic[B]):
     """What both readers of groups of items have in common.
 
     Args:
-        index: The items. Each rank holds all of them in memory.
+        index: The items.
         codec: How they become those of a batch; the codec they were read with, or one that differs
             from it in what it encodes alone (an alphabet).
         groups_per_batch: P, groups of a global batch.
@@ -32,6 +33,7 @@ class GroupsReader(ABC, Generic[B]):
         seed: Seed of the order.
         world: Which rank reads.
         batches_ahead: Batches that wait for the consumer at most.
+        open_items: Opens what gives them; by default they are held on this host.
 
     Raises:
         UserError: where the items make no pairs of both kinds, or a number is out of its range.
@@ -50,6 +52,7 @@ class GroupsReader(ABC, Generic[B]):
         seed: int,
         world: World,
         batches_ahead: int = 4,
+        open_items: OpenItems = LocalItemLoader,
     ) -> None:
         if batches_ahead < 1:
             raise UserError(
@@ -63,6 +66,7 @@ class GroupsReader(ABC, Generic[B]):
         self.seed = seed
         self.world = world
         self.batches_ahead = batches_ahead
+        self._loader = open_items(index, codec)
         # Every rank left the bad rows out when it read the items, so that one of them counts.
         self.stats = ReaderStats(
             num_bad_rows=index.num_bad_rows if world.is_rank_zero else 0,
@@ -103,15 +107,17 @@ class GroupsReader(ABC, Generic[B]):
     def _make_batches(
         self, plan: GroupedEpoch, epoch: int, start_step: int
     ) -> Generator[B, None, None]:
+        steps = range(start_step, plan.num_steps)
         with self.stats.keeping_error():
-            for step in range(start_step, plan.num_steps):
-                yield self._make_batch(plan, epoch, step)
-
-    def _encode(self, items: Rows) -> NDArray:
-        values, num_truncated, _ = self.codecs.a.encode(take_items(self.index.items, items))
-        self.stats.num_truncated += num_truncated
-        return values
+            loaded = self._loader.load(self._items_of_step(plan, step) for step in steps)
+            for step, (values, num_truncated, _) in zip(steps, loaded, strict=True):
+                self.stats.num_truncated += num_truncated
+                yield self._make_batch(plan, epoch, step, values)
 
     @abstractmethod
-    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int) -> B:
-        """This rank's batch of one step."""
+    def _items_of_step(self, plan: GroupedEpoch, step: int) -> Rows:
+        """The items that this rank needs for one step."""
+
+    @abstractmethod
+    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int, values: NDArray) -> B:
+        """This rank's batch of one step, of the encoded items that it needs for it."""

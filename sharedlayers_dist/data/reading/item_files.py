@@ -1,20 +1,23 @@
-"""Items and their groups, row group by row group, from the files of a dataset."""
+"""Items and their groups, part by part, from the files of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from sharedlayers_dist.data.content_keys import content_keys
 from sharedlayers_dist.data.damage import DamageError, OpenFile, read_file
 from sharedlayers_dist.data.files import check_column, find_files, read_parquet_metadata
-from sharedlayers_dist.data.items.codec import ItemCodec
+from sharedlayers_dist.data.items.codec import ItemCodec, Items
 from sharedlayers_dist.data.items.column import TYPES_OF_ITEMS, ItemColumn, is_text
 from sharedlayers_dist.data.items.texts import TextCodec
 from sharedlayers_dist.data.reading.row_groups import Reasons
@@ -23,9 +26,9 @@ from sharedlayers_dist.storage.bounded_reads import read_bounded
 from sharedlayers_dist.storage.uri import hide_secrets
 
 T = TypeVar("T")
-ITEM, GROUP = "item", "group"
-"""The columns of the tables that are read."""
+_FOOTERS_KEPT = 256
 _PAIR_COLUMNS = {"a", "b", "group_a", "group_b"}
+_PAIR_SIDES = (("a", "group_a"), ("b", "group_b"))
 
 
 def describe_items(uri: str, item: str) -> ItemColumn:
@@ -61,74 +64,139 @@ def describe_items(uri: str, item: str) -> ItemColumn:
     return column
 
 
-class ItemColumns(NamedTuple):
-    """What is read of each file."""
+class ItemPart(NamedTuple):
+    """The items of one column of one row group."""
 
+    path: str
+    row_group: int
     item: str
+    """The column of the items."""
     group: str
-    held: ItemColumn
-    """What the column of the items holds in the first file."""
-    codec: ItemCodec
+    """The column of their groups."""
 
-    def sides(self, names: list[str]) -> list[tuple[str, str]]:
-        """The columns of items, each with that of their groups, among those of a file."""
-        if self.item not in names and set(names) >= _PAIR_COLUMNS:
-            return [("a", "group_a"), ("b", "group_b")]
-        return [(self.item, self.group)]
-
-    def are_of_pairs(self, filesystem: fs.FileSystem, path: str) -> bool:
-        """Whether a file holds pairs."""
-        # Parquet's own schema names the leaves: "element" where a column holds lists.
-        schema = _read_footer(filesystem, path).schema.to_arrow_schema()
-        return len(self.sides(schema.names)) == 2
+    @property
+    def place(self) -> str:
+        """Where it lies, for people."""
+        return f"{self.path}, row group {self.row_group}"
 
 
-def without_repeats(table: pa.Table, codec: ItemCodec) -> pa.Table:
-    """Each item of a group once, where it is first."""
-    keys = content_keys(codec.read(table[ITEM]), exact=True)
-    groups = table[GROUP].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(np.stack([keys, groups.astype(np.uint64)]), axis=1, return_index=True)
-    return table.take(pa.array(np.sort(first)))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartItems:
+    """The items of a part without the bad ones."""
+
+    items: Items
+    """As their codec holds them."""
+    groups: pa.DictionaryArray
+    """The group of each."""
+    num_bad: int
+    problem: str
+    """Of the first bad row: where it lies and what is wrong with it; empty without any."""
+
+    @cached_property
+    def exact_keys(self) -> NDArray[np.uint64]:
+        """A number for each item's content, letter by letter."""
+        return content_keys(self.items, exact=True)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the items and their groups in their order."""
+        groups = (self.groups.dictionary.to_pylist(), self.groups.indices.to_pylist())
+        digest = hashlib.blake2b(repr(groups).encode(), digest_size=16)
+        digest.update(self.exact_keys.tobytes())
+        return digest.hexdigest()
 
 
-def iter_items(
-    filesystem: fs.FileSystem, path: str, columns: ItemColumns
-) -> Iterator[tuple[pa.Table, int, str]]:
-    """Items and groups of each row group without its bad rows, how many these are, and the first.
+class ItemFiles:
+    """Reads the items of a dataset part by part.
 
-    Of a row group that is corrupt all rows are bad. The first table has none, for the schema.
+    Args:
+        uri: A folder or file of Parquet.
+        codec: How items are read, and which are bad.
+
+    Raises:
+        UserError: where there is no such dataset.
+        StorageError: where the storage fails.
     """
-    footer = _read_footer(filesystem, path)
-    schema = footer.schema.to_arrow_schema()
-    for names in columns.sides(schema.names):
-        for name in names:
-            check_column(path, name, schema.names)
-        found = ItemColumn.of(schema.field(names[0]).type)
-        if found != columns.held:
-            raise UserError(
-                f"All files of items must hold the same. Received: column {names[0]!r} with "
-                f"{found or 'no items'} in {path}, with {columns.held} in the first file."
-            )
-        empty = pa.Table.from_batches([], schema).select(list(names))
-        yield empty.rename_columns([ITEM, GROUP]), 0, ""
-        for number in range(footer.num_row_groups):
-            place = f"{path}, row group {number}"
-            try:
-                table = _read_bounded(
-                    filesystem, path, partial(_read_row_group, footer, number, list(names)), place
-                )
-            except DamageError as e:
-                num_bad, problem = footer.row_group(number).num_rows, f"cannot be read: {e}"
-                yield empty.rename_columns([ITEM, GROUP]), num_bad, f"{place} {problem}"
-                continue
-            reasons = _find_bad(table, names, columns.codec)
-            problem = ""
-            if reasons.is_bad.any():
-                row, reason = reasons.first()
-                problem = f"{place}, row {row}: {reason}"
-                table = table.filter(pa.array(~reasons.is_bad))
-            num_bad = int(np.count_nonzero(reasons.is_bad))
-            yield table.rename_columns([ITEM, GROUP]), num_bad, problem
+
+    def __init__(self, uri: str, codec: ItemCodec) -> None:
+        self._filesystem, files = find_files(uri)
+        self._paths = [file.path for file in files]
+        self._codec = codec
+        self._read_footer = lru_cache(_FOOTERS_KEPT)(partial(_read_footer, self._filesystem))
+
+    def find_parts(self, item: str, group: str, column: ItemColumn) -> list[ItemPart]:
+        """The parts of all files: of each, those of its first column before those of its second.
+
+        Args:
+            item: The column of the items; a file of pairs without it has its items in `a` and `b`.
+            group: The column of their groups.
+            column: What the items of the first file are.
+
+        Raises:
+            UserError: for a file without these columns, or with items of another kind.
+            StorageError: where the storage fails.
+            ReadTimeoutError: for a footer that does not come.
+        """
+        parts = []
+        for path in self._paths:
+            footer = self._read_footer(path)
+            # Parquet's own schema names the leaves: "element" where a column holds lists.
+            schema = footer.schema.to_arrow_schema()
+            are_pairs = item not in schema.names and set(schema.names) >= _PAIR_COLUMNS
+            for names in _PAIR_SIDES if are_pairs else ((item, group),):
+                for name in names:
+                    check_column(path, name, schema.names)
+                found = ItemColumn.of(schema.field(names[0]).type)
+                if found != column:
+                    raise UserError(
+                        "All files of items must hold the same. Received: column "
+                        f"{names[0]!r} with {found or 'no items'} in {path}, with {column} in the "
+                        "first file."
+                    )
+                parts += [ItemPart(path, n, *names) for n in range(footer.num_row_groups)]
+        return parts
+
+    def read(self, part: ItemPart) -> PartItems:
+        """Reads one part; of a row group that is corrupt all rows are bad.
+
+        Raises:
+            StorageError: where the storage fails.
+            ReadTimeoutError: for a row group that does not come.
+        """
+        footer = self._read_footer(part.path)
+        names = [part.item, part.group]
+        read = partial(_read_row_group, footer, part.row_group, names)
+        try:
+            table = _read_bounded(self._filesystem, part.path, read, part.place)
+        except DamageError as e:
+            schema = footer.schema.to_arrow_schema()
+            empty = pa.Table.from_batches([], schema).select(names)
+            num_bad, problem = footer.row_group(part.row_group).num_rows, f"cannot be read: {e}"
+            return self._keep(part, empty, num_bad, f"{part.place} {problem}")
+        reasons, problem = self._find_bad(part, table), ""
+        if reasons.is_bad.any():
+            row, reason = reasons.first()
+            problem = f"{part.place}, row {row}: {reason}"
+            table = table.filter(pa.array(~reasons.is_bad))
+        return self._keep(part, table, int(np.count_nonzero(reasons.is_bad)), problem)
+
+    def _keep(self, part: ItemPart, table: pa.Table, num_bad: int, problem: str) -> PartItems:
+        items = self._codec.read(table[part.item])
+        groups = table[part.group].combine_chunks().dictionary_encode()
+        return PartItems(items=items, groups=groups, num_bad=num_bad, problem=problem)
+
+    def _find_bad(self, part: ItemPart, table: pa.Table) -> Reasons:
+        """The bad rows: all of them, since no row is told from another once it is held."""
+        reasons = Reasons(table.num_rows)
+        for name in (part.item, part.group):
+            reasons.add(f"column {name!r} is null", table[name].is_null().to_numpy())
+        items, groups = table[part.item], table[part.group]
+        bad = self._codec.find_bad(self._codec.read(items), thoroughly=True)
+        reasons.add_items(part.item, bad)
+        if is_text(groups.type):
+            texts = TextCodec(length=0, alphabet_size=0)
+            reasons.add_items(part.group, texts.find_bad(texts.read(groups)))
+        return reasons
 
 
 def _read_footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
@@ -150,16 +218,3 @@ def _read_bounded(
     filesystem: fs.FileSystem, path: str, read_part: Callable[[OpenFile], T], place: str
 ) -> T:
     return read_bounded(partial(read_file, filesystem, path, read_part, place=place), what=place)
-
-
-def _find_bad(table: pa.Table, names: tuple[str, str], codec: ItemCodec) -> Reasons:
-    """The bad rows: all of them, since no row is told from another once it is in memory."""
-    reasons = Reasons(table.num_rows)
-    item, group = names
-    for name in names:
-        reasons.add(f"column {name!r} is null", table[name].is_null().to_numpy())
-    reasons.add_items(item, codec.find_bad(codec.read(table[item]), thoroughly=True))
-    if is_text(table[group].type):
-        texts = TextCodec(length=0, alphabet_size=0)
-        reasons.add_items(group, texts.find_bad(texts.read(table[group])))
-    return reasons

@@ -12,6 +12,7 @@ from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.pk_batches import GroupedEpoch
 from sharedlayers_dist.data.reading.grouped_items import GroupedItems
 from sharedlayers_dist.data.reading.groups_reader import GroupsReader
+from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 
@@ -37,7 +38,7 @@ class ItemReader(GroupsReader[ItemBatch]):
     order, are those of one. Any number of ranks sees the same batches.
 
     Args:
-        index: The items. Each rank holds all of them in memory.
+        index: The items.
         codec: How they become those of a batch; the codec they were read with, or one that differs
             from it in what it encodes alone (an alphabet).
         groups_per_batch: P, groups of a global batch.
@@ -47,6 +48,7 @@ class ItemReader(GroupsReader[ItemBatch]):
         as_pairs: Whether each group gives a pair of items or none: K must be 2, and items of one
             pair follow each other.
         batches_ahead: Batches that wait for the consumer at most.
+        open_items: Opens what gives them; by default they are held on this host.
 
     Raises:
         UserError: where the items make no pairs of both kinds, or a number is out of its range.
@@ -63,6 +65,7 @@ class ItemReader(GroupsReader[ItemBatch]):
         world: World,
         as_pairs: bool = False,
         batches_ahead: int = 4,
+        open_items: OpenItems = LocalItemLoader,
     ) -> None:
         if as_pairs and items_per_group != 2:
             raise UserError(
@@ -78,15 +81,18 @@ class ItemReader(GroupsReader[ItemBatch]):
             seed=seed,
             world=world,
             batches_ahead=batches_ahead,
+            open_items=open_items,
         )
 
-    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int) -> ItemBatch:
+    def _items_of_step(self, plan: GroupedEpoch, step: int) -> Rows:
+        return plan.items_of_step(step, rank=self.world.rank, size=self.world.size)
+
+    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int, values: NDArray) -> ItemBatch:
         del epoch
-        rows = plan.items_of_step(step, rank=self.world.rank, size=self.world.size)
+        rows = self._items_of_step(plan, step)
         if not rows.size:
             return self._padding()
-        key = self.index.key_of_item[rows]
-        return ItemBatch(self._encode(rows), self.index.group_of_item[rows], key, rows)
+        return ItemBatch(values, self.index.group_of_item[rows], self.index.key_of_item[rows], rows)
 
     def _padding(self) -> ItemBatch:
         codec, num_rows = self.codecs.a, 2 if self.as_pairs else 1

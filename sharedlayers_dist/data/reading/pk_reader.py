@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numpy.typing import NDArray
+
+from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.pk_batches import GroupedEpoch, pair_items
 from sharedlayers_dist.data.reading.batch import Batch, padding_batch
 from sharedlayers_dist.data.reading.groups_reader import GroupsReader
@@ -18,8 +21,11 @@ class PKReader(GroupsReader[Batch]):
     item once for each of its pairs.
     """
 
-    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int) -> Batch:
-        items = plan.items_of_step(step)
+    def _items_of_step(self, plan: GroupedEpoch, step: int) -> Rows:
+        return plan.items_of_step(step)
+
+    def _make_batch(self, plan: GroupedEpoch, epoch: int, step: int, values: NDArray) -> Batch:
+        items = self._items_of_step(plan, step)
         pairs = pair_items(
             self.index.group_of_item[items],
             seed=self.seed,
@@ -30,7 +36,6 @@ class PKReader(GroupsReader[Batch]):
         )
         if not pairs.label.size:
             return padding_batch(self.codecs)
-        values = self._encode(items)
         return Batch(
             a=values[pairs.a],
             b=values[pairs.b],

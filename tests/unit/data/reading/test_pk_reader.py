@@ -186,18 +186,32 @@ def texts(tmp_path):
 
 
 def test_items_travel_as_the_place_where_they_are_read(texts, tmp_path):
-    """However many they are: what ranks tell each other must be less than 2 GiB."""
-    sent = pickle.dumps(texts)
-    assert len(sent) < 1000
+    """What ranks tell each other does not grow with the items, but with their number."""
+    numbers = range(500)
+    table = pa.table(
+        {"who": [f"g{n % 7}" for n in numbers], "text": [f"item{n}" * 99 for n in numbers]}
+    )
+    pq.write_table(table, tmp_path / "1.parquet")
+    items = read_items(str(tmp_path), item="text", group="who")
+    assert len(items.items) == 520
+    sent = pickle.dumps(items)
+    assert len(sent) < 520 * 24 + 3000
     received = pickle.loads(sent)
-    assert received.items.equals(texts.items)
-    assert received.group_of_item.tolist() == texts.group_of_item.tolist()
-    assert received.fingerprint == texts.fingerprint
+    assert received.items.equals(items.items)
+    assert received.group_of_item.tolist() == items.group_of_item.tolist()
+    assert received.fingerprint == items.fingerprint
+
+
+@pytest.mark.parametrize("name", ["who", "text"])
+def test_others_than_were_read_first_are_refused(texts, tmp_path, name):
+    received = pickle.loads(pickle.dumps(texts))
     table = pq.read_table(tmp_path / "1.parquet")
-    other = ["item20", "another", *table["text"].to_pylist()[2:]]
-    pq.write_table(pa.table({"who": table["who"], "text": other}), tmp_path / "1.parquet")
-    with pytest.raises(ValueError, match="All ranks must read the same items"):
-        pickle.loads(sent)
+    others = pa.array(["g0", *table[name].to_pylist()[1:]])
+    pq.write_table(
+        table.set_column(table.column_names.index(name), name, others), tmp_path / "1.parquet"
+    )
+    with pytest.raises(ValueError, match=r"All ranks must read the same items. Received: .*1\.par"):
+        _ = received.items
 
 
 def open_reader(items, *, rank=0, size=1, **options):
