@@ -31,7 +31,7 @@ def broadcast_object(value: _T, *, root: int = 0) -> _T:
     (received,) = broadcast_arrays(
         [pickled if is_root else np.empty(num_bytes, np.uint8)], root=root
     )
-    return value if is_root else pickle.loads(received)
+    return value if is_root else pickle.loads(received.data)
 
 
 def allgather_object(value: _T) -> list[_T]:

@@ -170,7 +170,7 @@ class _Driver:
         wait_for_resources(config, num_shard_actors=self._num_shard_actors, say=say)
         control = start_control()
         actors: Sequence[Any] = []
-        if self._num_shard_actors and not config.groups_per_batch:
+        if self._num_shard_actors:
             from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 
             actors = start_shard_actors(self._num_shard_actors, cpus=config.cpus_per_shard_actor)

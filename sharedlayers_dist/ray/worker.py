@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ from ray import cloudpickle
 from ray.exceptions import RayError
 
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.errors import SetupError, UserError, show_warnings_in_one_line
 from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
@@ -24,7 +24,7 @@ from sharedlayers_dist.ray.meeting import meet, refusing
 from sharedlayers_dist.ray.sent_code import SentCode
 from sharedlayers_dist.training import RunFolder, TrainResult
 from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
-from sharedlayers_dist.training.readers import OpenReader
+from sharedlayers_dist.training.readers import DataAccess
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +96,7 @@ def _train(
             [*callbacks, report],
             source=source,
             callbacks_code=code.callbacks,
-            open_reader=_choose_reading(shard_actors),
+            access=_choose_access(shard_actors),
             listen=lambda: nullcontext(stop),
             stream=DriverStream(control),
             owner=control._actor_id.hex(),  # One for all groups of workers of one driver.
@@ -128,9 +128,13 @@ def _show_traceback(control: Any, where: str) -> None:
         ray.get(control.write.remote(text), timeout=_SECONDS_TO_SHOW)
 
 
-def _choose_reading(shard_actors: Sequence[Any]) -> OpenReader:
+def _choose_access(shard_actors: Sequence[Any]) -> DataAccess:
     if not shard_actors:
-        return PairReading.open
-    from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
+        return DataAccess()
+    from sharedlayers_dist.ray.reading.shard_items import ShardItemLoader
+    from sharedlayers_dist.ray.reading.shard_reader import ShardReader
 
-    return open_on_actors(shard_actors)
+    return DataAccess(
+        functools.partial(ShardReader, shard_actors),
+        functools.partial(ShardItemLoader, shard_actors),
+    )

@@ -13,7 +13,6 @@ import numpy as np
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
-from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
 from sharedlayers_dist.training.checkpoints import state
 from sharedlayers_dist.training.checkpoints.callback import Capture, SaveCheckpoints
@@ -32,7 +31,7 @@ from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.preemption import StopRequest, listen_for_stop
 from sharedlayers_dist.training.progress import Progress
 from sharedlayers_dist.training.readers import (
-    OpenReader,
+    DataAccess,
     Readers,
     describe_left_out,
     open_readers,
@@ -62,7 +61,7 @@ def fit(
     *,
     source: ModelSource | None = None,
     callbacks_code: UserCode | None = None,
-    open_reader: OpenReader = PairReading.open,
+    access: DataAccess = DataAccess(),  # noqa: B008  It holds two functions.
     listen: Callable[[], AbstractContextManager[StopRequest]] = listen_for_stop,
     stream: TextIO | TextIOBase | None = None,
     owner: str = "",
@@ -74,7 +73,7 @@ def fit(
         callbacks: Further Keras callbacks.
         source: Where the model comes from; by default what the options name.
         callbacks_code: The code of the function that makes callbacks, where it was read elsewhere.
-        open_reader: Where pairs are read.
+        access: Where data is read.
         listen: How this rank learns that the run is to stop.
         stream: Where progress is shown; standard error by default.
         owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
@@ -106,7 +105,7 @@ def fit(
             config,
             objective=model.objective,
             world=world,
-            open_reader=open_reader,
+            access=access,
         )
         run = _Run(known, setup, folder, world, model, readers)
         callbacks = [*make_callbacks(make_own, config), *callbacks]

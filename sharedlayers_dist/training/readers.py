@@ -33,6 +33,7 @@ from sharedlayers_dist.data import (
 )
 from sharedlayers_dist.data.items.choosing import alphabet_size_of
 from sharedlayers_dist.data.reading.item_files import describe_items
+from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
 from sharedlayers_dist.world import World
@@ -43,8 +44,15 @@ if TYPE_CHECKING:
     from sharedlayers_dist.training.objective import Objective
 
 Source: TypeAlias = DatasetIndex | DatasetMixture | GroupedItems
-OpenReader: TypeAlias = Callable[[PairReading, World], Reader]
-"""Opens this rank's reader of pairs: `PairReading.open` reads here, others may read elsewhere."""
+
+
+class DataAccess(NamedTuple):
+    """Where data is read: on this rank, unless other functions say where."""
+
+    open_pairs: Callable[[PairReading, World], Reader] = PairReading.open
+    """Opens this rank's reader of pairs."""
+    open_items: OpenItems = LocalItemLoader
+    """Opens the items that batches of groups are made of."""
 
 
 class CodedSource(NamedTuple):
@@ -200,9 +208,9 @@ def open_readers(
     *,
     objective: Objective,
     world: World,
-    open_reader: OpenReader = PairReading.open,
+    access: DataAccess,
 ) -> Readers:
-    """This rank's readers; groups of items are always read here.
+    """This rank's readers.
 
     Raises:
         UserError: for more ranks than streams, or items that make no pairs.
@@ -210,9 +218,11 @@ def open_readers(
 
     def open_one(pairs: CodedSource, *, shuffle: bool) -> Reader:
         if isinstance(pairs.source, GroupedItems):
-            return _open_groups(pairs.source, pairs.codecs.a, config, objective, world)
+            return _open_groups(
+                pairs.source, pairs.codecs.a, config, objective, world, access.open_items
+            )
         reading = pair_reading(pairs.source, config, codecs=pairs.codecs, shuffle=shuffle)
-        return open_reader(reading, world)
+        return access.open_pairs(reading, world)
 
     return Readers(
         open_one(training, shuffle=True),
@@ -221,7 +231,12 @@ def open_readers(
 
 
 def _open_groups(
-    source: GroupedItems, codec: ItemCodec, config: TrainConfig, objective: Objective, world: World
+    source: GroupedItems,
+    codec: ItemCodec,
+    config: TrainConfig,
+    objective: Objective,
+    world: World,
+    open_items: OpenItems,
 ) -> Reader:
     """The reader of items, or of all their pairs for a model that has no encoder for both sides."""
     options: dict[str, Any] = {
@@ -230,6 +245,7 @@ def _open_groups(
         "items_per_group": config.items_per_group,
         "seed": config.seed,
         "world": world,
+        "open_items": open_items,
     }
     view = objective.view
     if not isinstance(view, models.EncodingView):

@@ -28,7 +28,7 @@ from sharedlayers_dist.data import (
     resolve_alphabet,
 )
 from sharedlayers_dist.data.schema import PairMetadata, pair_schema
-from sharedlayers_dist.ray.reading.shard_reader import open_on_actors
+from sharedlayers_dist.ray.reading.shard_reader import ShardReader
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 from tests.benchmarks.data import write_pairs
 
@@ -103,7 +103,7 @@ def measure(kind: str, cores: str) -> None:
         actors = start_shard_actors(max(NUM_ACTORS))
         reading = read_from(folder)
         readers = {
-            n: (open_on_actors(actors[:n]) if n else PairReading.open)(reading, World())
+            n: ShardReader(actors[:n], reading, World()) if n else reading.open(World())
             for n in NUM_ACTORS
         }
         for is_busy in (False, True):

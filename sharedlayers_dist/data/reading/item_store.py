@@ -101,7 +101,7 @@ class _MappedFile:
         if not values.size:  # A view of nothing has no bytes to be cast.
             return
         try:
-            self._file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+            self._file.write(np.ascontiguousarray(values).data.cast("B"))
         except OSError as error:
             raise _no_room(error) from error
 

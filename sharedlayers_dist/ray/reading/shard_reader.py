@@ -15,28 +15,14 @@ from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.reading.batch import split_steps
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.data.reading.stats import ReaderStats
-from sharedlayers_dist.ray.reading.shard_actor import Request
+from sharedlayers_dist.ray.reading.pair_work import PairWork, StepsRequest
 from sharedlayers_dist.ray.reading.shard_plan import TrainerShare, count_parts
 from sharedlayers_dist.ray.reading.shard_requests import ShardRequests
-from sharedlayers_dist.training.readers import OpenReader
 from sharedlayers_dist.world import World
 
 _MOST_BYTES_AT_ONCE = 1 << 25
 _REQUESTS_AHEAD = 2
 _BATCHES_AHEAD = 4
-
-
-def open_on_actors(actors: Sequence[Any]) -> OpenReader:
-    """Lets shard actors do the reading: for `fit(open_reader=...)` on each trainer.
-
-    Args:
-        actors: All actors of the run, in the same order on every trainer.
-    """
-
-    def open_reader(reading: PairReading, world: World) -> ShardReader:
-        return ShardReader(actors, reading, world)
-
-    return open_reader
 
 
 class ShardReader:
@@ -78,7 +64,8 @@ class ShardReader:
         reading.check_world(world)
         self.reading = reading
         self.stats = ReaderStats()
-        self._requests = ShardRequests(actors, reading)
+        self._work = PairWork(reading)
+        self._requests = ShardRequests(actors, self._work)
         num_streams, batch_size = reading.options.num_streams, reading.options.batch_size
         self._share = TrainerShare(
             world=world,
@@ -124,16 +111,16 @@ class ShardReader:
                 under_way.extend(self._ask(epoch, step) for step in islice(starts, 1))
                 yield from split_steps(joined, counts, self.codecs)
 
-    def _ask(self, epoch: int, step: int) -> tuple[list[Request], list[ray.ObjectRef]]:
+    def _ask(self, epoch: int, step: int) -> tuple[list[StepsRequest], list[ray.ObjectRef]]:
         """Asks for the steps from `step` on, each part from its actor."""
-        key, num_parts = self._requests.key, self._share.num_parts
+        key, num_parts = self._work.key, self._share.num_parts
         requests = [
-            Request(key, part, num_parts, epoch, step, self._steps_per_request)
+            StepsRequest(key, part, num_parts, epoch, step, self._steps_per_request)
             for part in self._share.parts
         ]
         return requests, [self._requests.send(request) for request in requests]
 
-    def _receive(self, request: Request, reference: ray.ObjectRef) -> Batch:
+    def _receive(self, request: StepsRequest, reference: ray.ObjectRef) -> Batch:
         """Waits for a part's pairs.
 
         Raises:
@@ -144,10 +131,11 @@ class ShardReader:
         self.stats.num_truncated += chunk.num_truncated
         if isinstance(chunk.result, Exception):
             raise chunk.result
-        return chunk.result
+        batch: Batch = chunk.result
+        return batch
 
     def _join(
-        self, requests: Sequence[Request], references: Sequence[ray.ObjectRef]
+        self, requests: Sequence[StepsRequest], references: Sequence[ray.ObjectRef]
     ) -> tuple[Rows, Batch]:
         """How many pairs each step that was asked for has, and all of them, end to end."""
         received = [

@@ -1,12 +1,11 @@
-"""Asking shard actors for steps, however often their processes end meanwhile."""
+"""Asking shard actors, however often their processes end meanwhile."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Generic
 
 import ray
 from ray import cloudpickle
@@ -19,9 +18,9 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from sharedlayers_dist.data import PairReading
 from sharedlayers_dist.errors import UserError, one_line
-from sharedlayers_dist.ray.reading.shard_actor import Chunk, Request, ShardActor
+from sharedlayers_dist.ray.reading.shard_actor import ShardActor
+from sharedlayers_dist.ray.reading.work import Chunk, R, Work
 from sharedlayers_dist.ray.same_sources import read_sources
 
 _SECONDS_BETWEEN_PINGS = 5.0
@@ -58,29 +57,26 @@ def start_shard_actors(num: int, *, cpus: float = 0.0) -> list[Any]:
     return [actor.remote(sources) for _ in range(num)]
 
 
-class ShardRequests:
+class ShardRequests(Generic[R]):
     """One trainer's requests to the shard actors.
 
     Args:
         actors: The run's shard actors, in the same order on every trainer.
-        reading: What is read; is sent to the actors.
+        work: What is read; is sent to the actors.
     """
 
-    def __init__(self, actors: Sequence[Any], reading: PairReading) -> None:
+    def __init__(self, actors: Sequence[Any], work: Work[R]) -> None:
         self._actors = actors
-        self._reading = reading
-        pickled = cloudpickle.dumps(reading)
-        self.key = hashlib.sha256(pickled).hexdigest()
-        """Names what is read, for the requests."""
-        self._pickled = [ray.put(pickled)]
+        self._work = work
+        self._pickled = [ray.put(cloudpickle.dumps(work))]
         self._nodes = ["unknown, it has never answered"] * len(actors)
 
-    def send(self, request: Request) -> ray.ObjectRef:
+    def send(self, request: R) -> ray.ObjectRef:
         """Asks the part's actor, and does not wait."""
         actor = self._actors[self._actor_of_part(request.part)]
         return actor.read.remote(request, self._pickled)
 
-    def receive(self, request: Request, reference: ray.ObjectRef) -> Chunk:
+    def receive(self, request: R, reference: ray.ObjectRef) -> Chunk:
         """Waits for what was asked for; asks again where the actor's process ended meanwhile.
 
         Another trainer's request, or what was read ahead, may have ended it. So a request is
@@ -109,7 +105,7 @@ class ShardRequests:
                 if num_ends == 2 * _TRIES:
                     raise self._hopeless(request, num_ends) from error
                 self._wait_until_back(actor)  # Till then Ray refuses what it is asked.
-                reference = self.send(request._replace(is_repeated=True))
+                reference = self.send(request.repeated())
         self._nodes[actor] = chunk.node
         return chunk
 
@@ -137,17 +133,7 @@ class ShardRequests:
                 raise self._lost(actor)
             time.sleep(_SECONDS_BETWEEN_REFUSALS)
 
-    def _row_groups_of(self, request: Request) -> list[int]:
-        """Row groups that hold the rows asked for."""
-        steps = self._reading.plan(request.epoch).iter_steps(
-            rank=request.part,
-            size=request.num_parts,
-            start_step=request.step,
-            steps_at_once=request.num_steps,
-        )
-        return sorted(set(self._reading.row_groups_of(next(steps).rows).tolist()))
-
-    def _try_alone(self, request: Request, num_ends: int) -> None:
+    def _try_alone(self, request: R, num_ends: int) -> None:
         """Tries each row group of a request in a process that reads nothing else.
 
         Raises:
@@ -156,7 +142,7 @@ class ShardRequests:
         deadline = time.monotonic() + _SECONDS_TO_TRY_ALONE
         (actor,) = start_shard_actors(1)
         try:
-            for group in self._row_groups_of(request):
+            for group in self._work.row_groups_of(request):
                 tried = actor.try_row_group.remote(group, self._pickled)
                 ray.get(tried, timeout=max(0.0, deadline - time.monotonic()))
         except GetTimeoutError:
@@ -164,18 +150,17 @@ class ShardRequests:
         except _ENDED as error:
             raise UserError(
                 "A row group must fit into the memory of the process that reads it. Received: "
-                f"{self._reading.index.place_of_group(group)}, with "
-                f"{self._reading.index.row_counts[group]} rows, whose reading has ended a "
-                f"process {num_ends + 1} times; the last one read nothing else. Write the pairs "
-                "anew in smaller row groups, or use nodes with more memory; if memory is not what "
-                "they lack, Ray's logs say what ended them."
+                f"{self._work.place_of_group(group)}, with {self._work.rows_of_group(group)} rows, "
+                f"whose reading has ended a process {num_ends + 1} times; the last one read "
+                "nothing else. Write the data anew in smaller row groups, or use nodes with more "
+                "memory; if memory is not what they lack, Ray's logs say what ended them."
             ) from error
         finally:
             ray.kill(actor)
 
-    def _hopeless(self, request: Request, num_ends: int) -> RuntimeError:
-        groups = self._row_groups_of(request)
-        first, last = (self._reading.index.place_of_group(groups[i]) for i in (0, -1))
+    def _hopeless(self, request: R, num_ends: int) -> RuntimeError:
+        groups = self._work.row_groups_of(request)
+        first, last = (self._work.place_of_group(groups[i]) for i in (0, -1))
         return RuntimeError(
             f"A shard actor's process has ended {num_ends} times before it could answer the same "
             f"request. Received: shard actor {self._actor_of_part(request.part)} of "

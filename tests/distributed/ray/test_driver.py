@@ -110,6 +110,28 @@ def test_workers_train_a_model_whose_files_they_do_not_have(folder, ray_cluster,
     assert (folder / "sent" / "source" / "own_layers.py").is_file()
 
 
+class HoldsNoItems(keras.callbacks.Callback):
+    """Fails at the end of training on a rank that has mapped items; rank zero reads the texts."""
+
+    def on_train_end(self, logs=None):
+        from sharedlayers_dist import dist
+
+        with open("/proc/self/maps") as lines:
+            mapped = [line for line in lines if "(deleted)" in line and "/tmp/#" in line]
+        if dist.rank() and mapped:
+            raise RuntimeError(f"Rank {dist.rank()} holds items: {mapped}")
+
+
+@pytest.mark.slow
+def test_items_of_groups_come_from_shard_actors(folder, ray_cluster, tmp_path):
+    items = {"item_column": "a", "group_column": "label"}
+    options = {"groups_per_batch": 2, "items_per_group": 4, "num_shard_actors": 3}
+    config = make_config(folder, "groups", model=write_encoder(tmp_path), **items, **options)
+    train_locally(replace(config, output=str(folder / "held")), 2)
+    sharedlayers_dist.ray.train(config, lambda: [HoldsNoItems()])
+    assert_same_tensors(folder / "groups", folder / "held")
+
+
 @pytest.mark.slow
 def test_workers_train_a_function_that_stands_in_no_module(folder, ray_cluster):
     units = 3

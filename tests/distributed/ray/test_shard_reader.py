@@ -21,7 +21,7 @@ from sharedlayers_dist.data import (
 )
 from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.ray.reading.shard_reader import ShardReader, open_on_actors
+from sharedlayers_dist.ray.reading.shard_reader import ShardReader
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
 from tests.unit.data.items.samples import SAMPLES
 from tests.unit.data.reading.test_reader import PairSource, ReaderContract, assert_same
@@ -183,7 +183,7 @@ def test_readers_and_trainers_share_actors(actors, texts, tmp_path):
 
 def test_a_single_part_is_not_copied(actors, texts):
     reading = read_from(texts, batch_size=128)
-    batch = next(open_on_actors(actors[:1])(reading, World()).batches(0))
+    batch = next(ShardReader(actors[:1], reading, World()).batches(0))
     assert batch.a.nbytes > 1 << 16
     assert not batch.a.flags.writeable  # It lies in the object store.
 

@@ -15,6 +15,7 @@ from sharedlayers_dist.data import (
     index_dataset,
     read_items,
 )
+from sharedlayers_dist.data.reading.item_loader import LocalItemLoader
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.world import World
 from tests.unit.data.samples import codecs_for, image_table, text_table, with_column, write_dataset
@@ -208,12 +209,12 @@ class PairSource:
 
 
 class ItemSource:
-    """Items in files, of which pairs are made on the fly."""
+    """Items in files, of which pairs are made on the fly. `open_items` gives the items."""
 
     num_items = 40
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, open_items=LocalItemLoader):
+        self.folder, self.open_items = folder, open_items
 
     def write(self, kind, *, bad=False, long=False):
         self.kind = kind
@@ -243,6 +244,7 @@ class ItemSource:
             items_per_group=2,
             seed=3,
             world=world,
+            open_items=self.open_items,
         )
 
     def open_failing(self):
