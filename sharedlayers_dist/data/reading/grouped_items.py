@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,12 @@ from sharedlayers_dist.data.items.choosing import choose_plain_codec
 from sharedlayers_dist.data.items.codec import ItemCodec, Items, take_items
 from sharedlayers_dist.data.items.column import ItemColumn
 from sharedlayers_dist.data.order.permutation import Rows
-from sharedlayers_dist.data.reading.item_files import ItemFiles, ItemPart, describe_items
+from sharedlayers_dist.data.reading.item_files import (
+    ItemFiles,
+    ItemPart,
+    PartItems,
+    describe_items,
+)
 from sharedlayers_dist.data.reading.item_store import store_items
 from sharedlayers_dist.data.reading.row_groups import bad_row_error
 from sharedlayers_dist.errors import UserError, one_line
@@ -149,21 +154,11 @@ def read_items(
     codec = choose_plain_codec(column) if codec is None else codec
     files = ItemFiles(uri, codec)
     parts = files.find_parts(item, group, column)
-    exact_keys, keys, groups = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], []
-    digests, sizes, problems, num_bad_rows = [], [0], [], 0
-    for part in parts:
-        found = files.read(part)
-        if found.problem and on_bad_row == "error":
-            raise bad_row_error(found.problem)
-        problems += [found.problem] if found.problem else []
-        num_bad_rows += found.num_bad
-        exact_keys.append(found.exact_keys)
-        keys.append(content_keys(found.items))
-        groups.append(found.groups)
-        digests.append(found.digest)
-        sizes.append(len(found.groups))
-    exact_key, part_starts = np.concatenate(exact_keys), np.cumsum(sizes)
-    group_of_item = _number_groups(groups, uri)
+    found = [_look_at(files.read(part), on_bad_row) for part in parts]
+    exact_key = np.concatenate([np.empty(0, np.uint64), *(known.exact_keys for known in found)])
+    keys = np.concatenate([np.empty(0, np.uint64), *(known.keys for known in found)])
+    group_of_item = _number_groups([known.groups for known in found], uri)
+    part_starts = np.cumsum([0, *(len(known.groups) for known in found)])
     kept = np.arange(exact_key.size)
     if any(part.item != item for part in parts):
         pairs = np.stack([exact_key, group_of_item.astype(np.uint64)])
@@ -174,14 +169,38 @@ def read_items(
         column=column,
         codec=codec,
         group_of_item=group_of_item[kept],
-        key_of_item=np.concatenate(keys)[kept].view(np.int64),
+        key_of_item=keys[kept].view(np.int64),
         fingerprint=_make_fingerprint(column, group_of_item[kept], exact_key[kept]),
         parts=parts,
         part_starts=np.searchsorted(kept, part_starts),
         place_in_part=place_in_part,
-        digests=digests,
-        num_bad_rows=num_bad_rows,
-        problems=problems,
+        digests=[known.digest for known in found],
+        num_bad_rows=sum(known.num_bad for known in found),
+        problems=[known.problem for known in found if known.problem],
+    )
+
+
+class _Known(NamedTuple):
+    """What is kept of a part when its items have gone by."""
+
+    exact_keys: NDArray[np.uint64]
+    keys: NDArray[np.uint64]
+    groups: pa.DictionaryArray
+    digest: str
+    num_bad: int
+    problem: str
+
+
+def _look_at(part: PartItems, on_bad_row: OnBadRow) -> _Known:
+    if part.problem and on_bad_row == "error":
+        raise bad_row_error(part.problem)
+    return _Known(
+        part.exact_keys,
+        content_keys(part.items),
+        part.groups,
+        part.digest,
+        part.num_bad,
+        part.problem,
     )
 
 
