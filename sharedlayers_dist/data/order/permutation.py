@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     """Batches of an epoch of items; key (epoch, 0, 0)."""
     RETRIEVAL = 8
     """Groups of validation items, of which some are ranked; key (0, 0, 0)."""
+    SEEDS = 9
+    """Chunks of items that batches of hard negatives begin with; key (epoch, 0, 0)."""
 
 
 def permutation(length: int, *, seed: int, purpose: Purpose, key: tuple[int, int, int]) -> Rows:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sharedlayers_dist.data.order.hard_batches import Chunks, deal_by_negatives
 from sharedlayers_dist.data.order.permutation import Purpose, Rows, permutation
 from sharedlayers_dist.errors import UserError
 
@@ -66,6 +67,7 @@ def plan_groups(
     seed: int,
     epoch: int,
     whole_chunks: bool = False,
+    negatives: NDArray[np.integer] | None = None,
 ) -> GroupedEpoch:
     """Plans one epoch over all items.
 
@@ -80,6 +82,8 @@ def plan_groups(
         epoch: Index of the epoch, from 0.
         whole_chunks: Whether chunks of fewer than K items are left out of the epoch: what is over
             of each group, other items in other epochs.
+        negatives: Items that each item is hard to tell from, the nearest first, `(items, N)`; -1
+            for none. They are dealt into its batch, as `deal_by_negatives` says.
 
     Raises:
         UserError: where no batch could have a positive or no batch a negative pair.
@@ -103,6 +107,10 @@ def plan_groups(
     # Dealt out one by one, to batches in random order.
     order = permutation(num_batches, seed=seed, purpose=Purpose.BATCHES, key=(epoch, 0, 0))
     batch_of_chunk = order[np.arange(num_chunks) % num_batches]
+    if negatives is not None:
+        seeds = permutation(num_chunks, seed=seed, purpose=Purpose.SEEDS, key=(epoch, 0, 0))
+        chunks = Chunks(items, chunk, group_of_item)
+        batch_of_chunk = order[deal_by_negatives(chunks, negatives, seeds, num_batches)]
     by_batch = np.argsort(batch_of_chunk[chunk], kind="stable")
     size_of_chunk = np.bincount(chunk)[np.argsort(batch_of_chunk, kind="stable")]
     return GroupedEpoch(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sharedlayers_dist.data.items.codec import ItemCodec, PairCodecs
@@ -67,6 +68,9 @@ class GroupsReader(ABC, Generic[B]):
         self.world = world
         self.batches_ahead = batches_ahead
         self._loader = open_items(index, codec)
+        self.negatives: NDArray[np.integer] | None = None
+        """Items that each item is hard to tell from, as `plan_groups` takes them: what the epochs
+        go by that are read from now on."""
         # Every rank left the bad rows out when it read the items, so that one of them counts.
         self.stats = ReaderStats(
             num_bad_rows=index.num_bad_rows if world.is_rank_zero else 0,
@@ -84,7 +88,20 @@ class GroupsReader(ABC, Generic[B]):
             seed=self.seed,
             epoch=epoch,
             whole_chunks=self.has_whole_chunks,
+            negatives=self.negatives,
         )
+
+    @property
+    def items_of_epochs(self) -> Rows:
+        """The items that any epoch takes, ascending."""
+        group = self.index.group_of_item
+        least = self.items_per_group if self.has_whole_chunks else 1
+        return np.flatnonzero(np.bincount(group)[group] >= least)
+
+    def read_items(self, blocks: Iterable[Rows]) -> Iterator[NDArray]:
+        """Gives the items of each block as a batch has them, `(n, *shape)`."""
+        for values, *_ in self._loader.load(blocks):
+            yield values
 
     def batches(self, epoch: int, start_step: int = 0) -> PrefetchIterator[B]:
         """This rank's batches of `epoch` from global step `start_step` on, one for each step.
