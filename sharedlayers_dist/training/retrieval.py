@@ -86,7 +86,7 @@ def measure_queries(
     # Equal encodings have equal cosines then, whatever the matrix product rounds in which column.
     distinct, of_item = np.unique(encodings, axis=0, return_inverse=True)
     of_item = of_item.reshape(-1)
-    unit = _at_length_one(distinct.astype(np.float64))
+    unit = at_length_one(distinct.astype(np.float64))
     at_once = max(_COSINES_AT_ONCE // len(group), 1)
     values = [np.zeros((0, len(FIGURES)))]
     for start in range(0, queries.size, at_once):
@@ -132,7 +132,8 @@ def estimate(
     }
 
 
-def _at_length_one(encodings: NDArray[np.float64]) -> NDArray[np.float64]:
+def at_length_one(encodings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Encodings `(items, D)` scaled to length 1; one of length 0 stays."""
     lengths = np.linalg.norm(encodings, axis=1, keepdims=True)
     return encodings / np.where(lengths == 0, 1, lengths)
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from sharedlayers_dist import dist, models
 from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.data import GroupedItems, ItemCodec, read_items
-from sharedlayers_dist.data.content_keys import content_keys
-from sharedlayers_dist.data.items.codec import Items, take_items
+from sharedlayers_dist.data.items.codec import take_items
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.distinct_items import DistinctItems, join_ranks
 from sharedlayers_dist.training.readers import CodedSource
 from sharedlayers_dist.training.retrieval import (
     FIGURES,
@@ -47,10 +47,10 @@ class RankedItems:
     seed: int
     """Seed of the intervals."""
 
-    @property
-    def held(self) -> Items:
-        """The items as the codec holds them."""
-        return take_items(self.source.items, self.places)
+    def read(self, blocks: Iterable[Rows]) -> Iterator[NDArray]:
+        """Gives what the model takes of some, by their numbers among the ranked ones."""
+        for numbers in blocks:
+            yield self.codec.encode(take_items(self.source.items, self.places[numbers])).values
 
     @property
     def group(self) -> Rows:
@@ -127,17 +127,10 @@ class ValidateRetrieval(keras.callbacks.Callback):
         self._items = items
         self._group = items.group
         self._queries = find_queries(self._group)
-        held = items.held
-        distinct, self._distinct_of_item = _find_distinct(held, items)
-        self._own_items = take_items(held, _share(distinct, world))
-        self._own_queries = _share(self._queries, world)
-
-        def encode(batch: Any) -> Any:
-            return keras.ops.cast(view.encode(batch, training=False), "float32")
-
-        codec = items.codec
-        signature = [tf.TensorSpec((None, *codec.shape), codec.dtype)]
-        self._encode = tf.function(encode, input_signature=signature)
+        self._distinct = DistinctItems(
+            view, items.read, items.codec, len(self._group), at_once=items.at_once, world=world
+        )
+        self._own_queries = np.array_split(self._queries, world.size)[world.rank]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Encodes, ranks and measures, with all ranks."""
@@ -150,40 +143,11 @@ class ValidateRetrieval(keras.callbacks.Callback):
                 logs |= {f"val_{name}_low": low, f"val_{name}_high": high}
 
     def _measure(self) -> dict[str, Estimate]:
-        encodings = _join(self._encode_share())[self._distinct_of_item]
+        encodings = self._distinct.encode()[self._distinct.of_item]
         if not np.isfinite(encodings).all():  # The run's loss will end it.
             return dict.fromkeys(FIGURES, _UNKNOWN)
-        values = _join([measure_queries(encodings, self._group, self._own_queries)])
+        values = join_ranks([measure_queries(encodings, self._group, self._own_queries)])
         # Hosts may round sums in other ways, and an end of training is decided by them.
         return dist.broadcast_object(
             estimate(values, self._group[self._queries], seed=self._items.seed)
         )
-
-    def _encode_share(self) -> list[NDArray[np.float32]]:
-        return [
-            self._encode(tf.constant(self._items.codec.encode(part).values)).numpy()
-            for part in _cut(self._own_items, self._items.at_once)
-        ]
-
-
-def _find_distinct(held: Items, items: RankedItems) -> tuple[Rows, Rows]:
-    """Items of all that the model can tell apart, by place; which of them each item is."""
-    keys = [content_keys(items.codec.encode(part).values) for part in _cut(held, items.at_once)]
-    _, first, number = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return first[order], np.argsort(order)[number]
-
-
-def _cut(held: Items, at_once: int) -> list[Items]:
-    """Items in parts; parts share their memory."""
-    return [held[start : start + at_once] for start in range(0, len(held), at_once)]
-
-
-def _share(places: Rows, world: World) -> Rows:
-    """This rank's part of what all ranks share, as even as may be; ranks are in order."""
-    return np.array_split(places, world.size)[world.rank]
-
-
-def _join(own: list[NDArray]) -> NDArray:
-    """The rows of all ranks, in their order."""
-    return np.concatenate([part for of_rank in dist.allgather_object(own) for part in of_rank])
