@@ -108,6 +108,16 @@ class DataConfig(TrainGroup):
     pairs whose items these are. 0 reads pairs."""
     items_per_group: Annotated[int, at_least(2)] = 4
     """The most items of each group in a step of items."""
+    hard_negatives: Annotated[int, at_least(0)] = 0
+    """How many items of other groups are looked for, before each epoch but the first, that are the
+    nearest to each item by the model as it is: they are put into its batch. Time grows with the
+    square of the items; 0 for none."""
+    hard_negatives_max_cosine: Annotated[float, SHARE] = 0.95
+    """The largest cosine of a hard negative to its item; nearer ones are likely to be the same in
+    other words."""
+    hard_negatives_margin: Annotated[float | None, at_least(0)] = None
+    """How much smaller that cosine must be than the cosine to the nearest item of the same group;
+    by default it may be larger."""
     item_column: str = "text"
     """Column of the items; of a folder of pairs these are a and b."""
     group_column: str = "group"
@@ -119,6 +129,18 @@ class DataConfig(TrainGroup):
             "Pairs made on the fly come from one set of items.",
             mix=self.mix,
             groups_per_batch=self.groups_per_batch,
+        )
+        require(
+            not self.hard_negatives or self.groups_per_batch > 0,
+            "Hard negatives are mined among groups of items. Set groups_per_batch.",
+            hard_negatives=self.hard_negatives,
+            groups_per_batch=self.groups_per_batch,
+        )
+        require(
+            self.hard_negatives_margin is None or self.hard_negatives > 0,
+            "A margin is kept to by hard negatives. Set hard_negatives.",
+            hard_negatives_margin=self.hard_negatives_margin,
+            hard_negatives=self.hard_negatives,
         )
 
 

@@ -14,7 +14,13 @@ from sharedlayers_dist.training.checkpoints.files import (
 )
 
 MACHINE_FIGURES = frozenset(
-    {"pairs_per_second", "data_wait_share", "collective_wait_share", "peak_memory_mb"}
+    {
+        "pairs_per_second",
+        "data_wait_share",
+        "collective_wait_share",
+        "peak_memory_mb",
+        "mining_seconds",
+    }
 )
 """What metrics.jsonl says of the machine, and not of the training."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from sharedlayers_dist import dist, models
-from sharedlayers_dist.config import OptimizationConfig, TrainConfig
+from sharedlayers_dist.config import DataConfig, OptimizationConfig, TrainConfig
 from sharedlayers_dist.data import Reader
+from sharedlayers_dist.data.reading.groups_reader import GroupsReader
+from sharedlayers_dist.training.mining import MineNegatives
 from sharedlayers_dist.training.optimization import ScheduleLearningRate
 from sharedlayers_dist.training.pair_validation import ValidatePairs
-from sharedlayers_dist.training.position import PositionTracker
+from sharedlayers_dist.training.position import Position, PositionTracker
 from sharedlayers_dist.training.retrieval_validation import RankedItems, ValidateRetrieval
 from sharedlayers_dist.training.trained_model import TrainedModel
 
@@ -39,6 +43,21 @@ def make_validation(
         view = models.EncodingView(model.plain)
         validation.append(ValidateRetrieval(view, ranked, dist.world()))
     return validation
+
+
+def make_mining(
+    config: TrainConfig,
+    model: TrainedModel,
+    reader: Reader,
+    start: Position,
+    restored: Sequence[np.ndarray],
+) -> list[MineNegatives]:
+    """What looks for hard negatives, where the options ask for some; `restored` as it has it."""
+    if not (config.hard_negatives and isinstance(reader, GroupsReader)):
+        return []
+    view, options = models.EncodingView(model.plain), config.group(DataConfig)
+    at_once = config.mini_batch_size or config.batch_size
+    return [MineNegatives(view, reader, options, at_once=at_once, start=start, restored=restored)]
 
 
 def make_schedule(

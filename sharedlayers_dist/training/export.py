@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from sharedlayers_dist import dist
 from sharedlayers_dist.storage.folder import Folder
 from sharedlayers_dist.training.checkpoints.files import (
     DamagedCheckpointError,
@@ -17,7 +18,25 @@ from sharedlayers_dist.training.checkpoints.files import (
 from sharedlayers_dist.training.checkpoints.manager import read_metrics
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy, best_steps
 from sharedlayers_dist.training.checkpoints.state import restore
-from sharedlayers_dist.training.run_folder import BEST_MODEL, MODEL
+from sharedlayers_dist.training.run_folder import BEST_MODEL, MODEL, RunFolder
+from sharedlayers_dist.training.trained_model import TrainedModel
+
+
+def export_on_rank_zero(folder: RunFolder, model: TrainedModel, policy: RetentionPolicy) -> None:
+    """Leaves the model with its own inputs, compiled as it was trained; and the best.
+
+    Every rank must call it, and learns of what goes wrong.
+    """
+    error: BaseException | None = None
+    if dist.world().is_rank_zero:
+        try:
+            folder.require_locked()
+            model.compile_plain()
+            has_optimizer = model.objective.head is None
+            export_models(folder.files, model.plain, policy, has_optimizer=has_optimizer)
+        except Exception as e:  # Whatever it is, the other ranks must learn of it.
+            error = e
+    dist.raise_on_all_ranks(error)
 
 
 def export_models(

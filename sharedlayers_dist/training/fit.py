@@ -9,7 +9,6 @@ from io import TextIOBase
 from typing import NamedTuple, TextIO
 
 import keras
-import numpy as np
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
@@ -20,10 +19,16 @@ from sharedlayers_dist.training.checkpoints.callback_states import ResumeCallbac
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
-from sharedlayers_dist.training.controls import make_controls, make_schedule, make_validation
+from sharedlayers_dist.training.controls import (
+    make_controls,
+    make_mining,
+    make_schedule,
+    make_validation,
+)
 from sharedlayers_dist.training.epochs import fit_epochs
-from sharedlayers_dist.training.export import export_models
+from sharedlayers_dist.training.export import export_on_rank_zero
 from sharedlayers_dist.training.metrics_log import MetricsLog, TensorBoardLog
+from sharedlayers_dist.training.mining import MineNegatives
 from sharedlayers_dist.training.model import describe_inexact_layers
 from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.own_callbacks import load_on_all_ranks, make_callbacks
@@ -40,6 +45,7 @@ from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
 from sharedlayers_dist.training.start import (
+    Restored,
     build_on_all_ranks,
     require_same_options,
     require_same_settings,
@@ -98,7 +104,7 @@ def fit(
         known = with_known_monitor(config, model)
         setup = dist.call_on_rank_zero(prepare_on_rank_zero)
         require_same_settings(setup)
-        metric_states = restore_on_rank_zero(model.view, checkpoint, setup)
+        restored = restore_on_rank_zero(model.view, checkpoint, setup)
         readers = open_readers(
             setup.training,
             setup.validation,
@@ -109,7 +115,7 @@ def fit(
         )
         run = _Run(known, setup, folder, world, model, readers)
         callbacks = [*make_callbacks(make_own, config), *callbacks]
-        return _train(run, callbacks, metric_states, stop, stream)
+        return _train(run, callbacks, restored, stop, stream)
 
 
 class _Run(NamedTuple):
@@ -132,7 +138,7 @@ class _Run(NamedTuple):
 def _train(
     run: _Run,
     callbacks: Sequence[keras.callbacks.Callback],
-    metric_states: Sequence[np.ndarray] | None,
+    restored: Restored,
     stop: StopRequest,
     stream: TextIO | TextIOBase | None,
 ) -> TrainResult:
@@ -144,10 +150,14 @@ def _train(
     pairs_of_step: dict[int, int] = {}  # Of this rank, read and not trained yet.
     with _open_outputs(run) as (logs, manager):
         record = _make_record(run, track, logs, progress, pairs_of_step)
-        remembering = [*make_controls(config), *callbacks]
+        controls = [*make_controls(config), *callbacks]
+        mining = make_mining(
+            config, run.model, run.readers.training, setup.start, restored.negatives
+        )
+        remembering = [*mining, *controls]
         save = SaveCheckpoints(
             track,
-            capture=_make_capture(run, record, remembering),
+            capture=_make_capture(run, record, mining, remembering),
             manager=manager,
             collectives=dist.HorovodCollectives(),
             stop=stop,
@@ -158,12 +168,13 @@ def _train(
             track,  # First: all others ask it where the run stands.
             *make_schedule(config, track),
             dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
-            ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
+            ResumeMetrics(setup.start, restored.metrics),  # Before the metrics are added up.
             dist.ExactMetrics(),  # Before anything reads the logs.
+            *mining,  # Before an epoch's batches are planned, with the weights of all ranks.
             *make_validation(run.model, run.readers.validation, setup.ranked),
             dist.ReplicaGuard(),  # Before weights that differ are saved.
             record,
-            *remembering,  # The user's own among them, which may stop the run.
+            *controls,  # The user's own among them, which may stop the run.
             save,  # After everything that a checkpoint holds.
             ResumeCallbacks(  # Last: the others forget what they knew when training begins.
                 remembering, setup.state.get("callbacks"), warns=run.world.is_rank_zero
@@ -178,7 +189,7 @@ def _train(
                 callbacks=in_order,
                 on_batch=pairs_of_step.__setitem__,
             )
-    _export(run)
+    export_on_rank_zero(run.folder, run.model, RetentionPolicy.from_config(config))
     for line in describe_left_out(run.readers.training):
         progress.say(line)
     return TrainResult(
@@ -255,7 +266,10 @@ def _make_record(
 
 
 def _make_capture(
-    run: _Run, record: LogMetrics, remembering: Sequence[keras.callbacks.Callback]
+    run: _Run,
+    record: LogMetrics,
+    mining: Sequence[MineNegatives],
+    remembering: Sequence[keras.callbacks.Callback],
 ) -> Capture:
     """Returns what makes a checkpoint on rank zero, of what all ranks have."""
     model, memory = run.model.view, state.HostMemory()
@@ -264,6 +278,7 @@ def _make_capture(
         sums = {
             "metrics": dist.allreduce_sum(model.metrics_variables),
             "accumulated": dist.accumulated_gradients(model.optimizer),
+            "negatives": [found for one in mining for found in one.negatives_at(position)],
         }
         if not run.world.is_rank_zero:
             return None
@@ -277,21 +292,3 @@ def _make_capture(
         return state.capture(model, sums, position, rest, memory)
 
     return capture
-
-
-def _export(run: _Run) -> None:
-    """Leaves the model with the notebook's inputs, compiled as it was trained; and the best."""
-    error: BaseException | None = None
-    if run.world.is_rank_zero:
-        try:
-            run.folder.require_locked()
-            run.model.compile_plain()
-            export_models(
-                run.folder.files,
-                run.model.plain,
-                RetentionPolicy.from_config(run.config),
-                has_optimizer=run.model.objective.head is None,
-            )
-        except Exception as e:  # Whatever it is, the other ranks must learn of it.
-            error = e
-    dist.raise_on_all_ranks(error)

@@ -48,6 +48,12 @@ def choose_objective(
         _require_mean(loss)
         if is_grouped and models.find_encoder(plain) is not None:
             return Objective(models.AllPairsView(plain, num_ranks=num_ranks))
+        if config.hard_negatives:
+            raise UserError(
+                "Hard negatives are mined with one encoder, used on both sides. Received: "
+                f"hard_negatives={config.hard_negatives}, and the model {plain.name!r}. Leave "
+                "hard_negatives out, or make the model with `pair_classifier(encoder)`."
+            )
         return Objective(models.compact_view(plain))
     _require_data(loss, config)
     if getattr(loss, "distance", "cosine") != "cosine":

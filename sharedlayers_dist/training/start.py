@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +19,15 @@ from sharedlayers_dist.training.model_source import ModelSource
 from sharedlayers_dist.training.run_setup import RunSetup
 from sharedlayers_dist.training.stored_config import storable
 from sharedlayers_dist.user_code import UserCode
+
+
+class Restored(NamedTuple):
+    """What rank zero's checkpoint holds beside what the model has; nothing on the others."""
+
+    metrics: Sequence[np.ndarray] | None = None
+    """The states of the metrics."""
+    negatives: Sequence[np.ndarray] = ()
+    """The hard negatives of an epoch that has begun, where there are any."""
 
 
 def build_on_all_ranks(
@@ -88,19 +98,19 @@ def require_same_settings(setup: RunSetup) -> None:
 
 def restore_on_rank_zero(
     model: keras.Model, checkpoint: Checkpoint | None, setup: RunSetup
-) -> Sequence[np.ndarray] | None:
+) -> Restored:
     """Puts rank zero's checkpoint into the model.
 
     The other ranks have no checkpoint, and get all of it when training begins.
 
     Returns:
-        The states of the metrics where the run goes on.
+        What else it holds, where the run goes on.
     """
     if checkpoint is None:
-        return None
+        return Restored()
     if not setup.state:  # Only weights are taken from another run.
         state.restore(model, checkpoint, parts=["model"])
-        return None
+        return Restored()
     state.restore(model, checkpoint)
     dist.resume_accumulated_gradients(model.optimizer, checkpoint.part("accumulated"))
-    return checkpoint.part("metrics")
+    return Restored(checkpoint.part("metrics"), checkpoint.part("negatives"))

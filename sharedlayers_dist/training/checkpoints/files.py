@@ -57,7 +57,7 @@ class Checkpoint:
     step: int
     """Steps of the optimizer since the start of the run."""
     tensors: Mapping[str, np.ndarray]
-    """Arrays by name: `model.*`, `optimizer.*`, `metrics.*`, `accumulated.*`."""
+    """Arrays by name: `model.*`, `optimizer.*`, `metrics.*`, `accumulated.*`, `negatives.*`."""
     state: dict[str, Any]
     """What JSON can hold: position, callbacks, names of the tensors, the run's configuration."""
 

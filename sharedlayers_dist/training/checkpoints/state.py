@@ -49,8 +49,9 @@ def capture(
 
     Args:
         model: The compiled model that is trained: a view of the pair model, or this itself.
-        sums: What was added up over all ranks, by part: the states of the model's metrics
-            (`metrics`), and gradients that wait for an update (`accumulated`).
+        sums: What is not of rank zero alone, by part: over all ranks the sums of the states of the
+            model's metrics (`metrics`), and of gradients that wait for an update (`accumulated`);
+            the hard negatives of an epoch that has begun (`negatives`).
         position: Where the run stands.
         rest: What else the checkpoint holds; JSON.
         memory: Holds the copies. The checkpoint is good until the next one is captured in it.

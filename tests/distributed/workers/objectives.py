@@ -27,6 +27,13 @@ RUNS: dict[str, dict[str, Any]] = {
         "loss_options": {"temperature": "learned"},
         "mini_batch_size": 2,
     },
+    "hard_negatives": {**GROUPS, "hard_negatives": 2, "hard_negatives_max_cosine": 1.0},
+    "hard_negatives_of_pairs": {
+        **PAIRS,
+        "loss": "in_batch_negatives",
+        "hard_negatives": 1,
+        "hard_negatives_margin": 0.0,
+    },
     "contrastive": {"loss": "contrastive"},
     "cosent": {"loss": "cosent"},
 }
