@@ -9,6 +9,7 @@ from io import TextIOBase
 from typing import NamedTuple, TextIO
 
 import keras
+import numpy as np
 
 from sharedlayers_dist import dist
 from sharedlayers_dist.config import TrainConfig
@@ -45,7 +46,6 @@ from sharedlayers_dist.training.result import TrainResult
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
 from sharedlayers_dist.training.start import (
-    Restored,
     build_on_all_ranks,
     require_same_options,
     require_same_settings,
@@ -113,9 +113,10 @@ def fit(
             world=world,
             access=access,
         )
-        run = _Run(known, setup, folder, world, model, readers)
+        mining = make_mining(known, model, readers.training, setup.start, restored.negatives)
+        run = _Run(known, setup, folder, world, model, readers, mining)
         callbacks = [*make_callbacks(make_own, config), *callbacks]
-        return _train(run, callbacks, restored, stop, stream)
+        return _train(run, callbacks, restored.metrics, stop, stream)
 
 
 class _Run(NamedTuple):
@@ -127,6 +128,8 @@ class _Run(NamedTuple):
     world: World
     model: TrainedModel
     readers: Readers
+    mining: Sequence[MineNegatives]
+    """What looks for hard negatives, where there are to be some."""
 
     @property
     def readers_of_fit(self) -> Readers:
@@ -138,7 +141,7 @@ class _Run(NamedTuple):
 def _train(
     run: _Run,
     callbacks: Sequence[keras.callbacks.Callback],
-    restored: Restored,
+    metric_states: Sequence[np.ndarray] | None,
     stop: StopRequest,
     stream: TextIO | TextIOBase | None,
 ) -> TrainResult:
@@ -151,13 +154,10 @@ def _train(
     with _open_outputs(run) as (logs, manager):
         record = _make_record(run, track, logs, progress, pairs_of_step)
         controls = [*make_controls(config), *callbacks]
-        mining = make_mining(
-            config, run.model, run.readers.training, setup.start, restored.negatives
-        )
-        remembering = [*mining, *controls]
+        remembering = [*run.mining, *controls]
         save = SaveCheckpoints(
             track,
-            capture=_make_capture(run, record, mining, remembering),
+            capture=_make_capture(run, record, remembering),
             manager=manager,
             collectives=dist.HorovodCollectives(),
             stop=stop,
@@ -168,9 +168,9 @@ def _train(
             track,  # First: all others ask it where the run stands.
             *make_schedule(config, track),
             dist.BroadcastInitialState(),  # Before anything reads weights or the learning rate.
-            ResumeMetrics(setup.start, restored.metrics),  # Before the metrics are added up.
+            ResumeMetrics(setup.start, metric_states),  # Before the metrics are added up.
             dist.ExactMetrics(),  # Before anything reads the logs.
-            *mining,  # Before an epoch's batches are planned, with the weights of all ranks.
+            *run.mining,  # Before an epoch's batches are planned, with the weights of all ranks.
             *make_validation(run.model, run.readers.validation, setup.ranked),
             dist.ReplicaGuard(),  # Before weights that differ are saved.
             record,
@@ -266,10 +266,7 @@ def _make_record(
 
 
 def _make_capture(
-    run: _Run,
-    record: LogMetrics,
-    mining: Sequence[MineNegatives],
-    remembering: Sequence[keras.callbacks.Callback],
+    run: _Run, record: LogMetrics, remembering: Sequence[keras.callbacks.Callback]
 ) -> Capture:
     """Returns what makes a checkpoint on rank zero, of what all ranks have."""
     model, memory = run.model.view, state.HostMemory()
@@ -278,7 +275,7 @@ def _make_capture(
         sums = {
             "metrics": dist.allreduce_sum(model.metrics_variables),
             "accumulated": dist.accumulated_gradients(model.optimizer),
-            "negatives": [found for one in mining for found in one.negatives_at(position)],
+            "negatives": [found for one in run.mining for found in one.negatives_at(position)],
         }
         if not run.world.is_rank_zero:
             return None
