@@ -112,7 +112,7 @@ class DataConfig(TrainGroup):
     """How many items of other groups are looked for, before each epoch but the first, that are the
     nearest to each item by the model as it is: they are put into its batch. Time grows with the
     square of the items; 0 for none."""
-    hard_negatives_max_cosine: Annotated[float, SHARE] = 0.95
+    hard_negatives_max_cosine: Annotated[float, SHARE] = 0.98
     """The largest cosine of a hard negative to its item; nearer ones are likely to be the same in
     other words."""
     hard_negatives_margin: Annotated[float | None, at_least(0)] = None

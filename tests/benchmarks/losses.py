@@ -44,11 +44,13 @@ class Row:
     loss_options: dict[str, Any] = field(default_factory=dict)
     groups_per_batch: int = 0
     items_per_group: int = 4
+    hard_negatives: int = 0
 
 
 ROWS = {
     "binary cross-entropy, listed pairs": Row(),
     "binary cross-entropy, all pairs of groups": Row(groups_per_batch=32),
+    "binary cross-entropy, groups with hard negatives": Row(groups_per_batch=32, hard_negatives=4),
     "contrastive": Row(loss="contrastive"),
     "cosent": Row(loss="cosent"),
     "triplet, semi-hard": Row(
@@ -61,6 +63,13 @@ ROWS = {
         loss_options={"temperature": "learned"},
         groups_per_batch=64,
         items_per_group=2,
+    ),
+    "in-batch negatives, with hard ones": Row(
+        loss="in_batch_negatives",
+        loss_options={"temperature": "learned"},
+        groups_per_batch=64,
+        items_per_group=2,
+        hard_negatives=4,
     ),
     "sigmoid pairs": Row(loss="sigmoid_pairs", groups_per_batch=64, items_per_group=2),
 }
@@ -102,6 +111,7 @@ def configure(row: Row, folder: Path, run: Path, options: argparse.Namespace) ->
         loss_options=row.loss_options,
         groups_per_batch=row.groups_per_batch,
         items_per_group=row.items_per_group,
+        hard_negatives=row.hard_negatives,
     )
 
 

@@ -109,7 +109,9 @@ def test_an_epoch_has_the_negatives_of_the_weights_at_its_beginning(folder, marg
     for of_epoch in weights.of_epoch[1:]:
         kernel, bias = of_epoch[:2]
         encoder.set_weights([kernel, bias])
-        found.append(expected_negatives(encoder, items, Window(0.95, margin)))
+        found.append(
+            expected_negatives(encoder, items, Window(config.hard_negatives_max_cosine, margin))
+        )
     np.testing.assert_array_equal(stored, found[1].items)
     assert stored.dtype == np.int32
     is_found = found[0].items >= 0
