@@ -126,6 +126,7 @@ class HoldsNoItems(keras.callbacks.Callback):
 def test_items_of_groups_come_from_shard_actors(folder, ray_cluster, tmp_path):
     items = {"item_column": "a", "group_column": "label"}
     options = {"groups_per_batch": 2, "items_per_group": 4, "num_shard_actors": 3}
+    options |= {"hard_negatives": 1, "epochs": 2}  # All items, between both epochs.
     config = make_config(folder, "groups", model=write_encoder(tmp_path), **items, **options)
     train_locally(replace(config, output=str(folder / "held")), 2)
     sharedlayers_dist.ray.train(config, lambda: [HoldsNoItems()])
