@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.losses.blocks import Block, fold_blocks
 from sharedlayers_dist.losses.checks import groups_and_keys, one_per_row, require_as_many_rows
 from sharedlayers_dist.losses.groups import Relations, relate
 from sharedlayers_dist.losses.precision import loss_dtype
@@ -142,8 +143,8 @@ class AnchorLoss(BatchLoss):
         >>> class Norm(AnchorLoss):
         ...     '''The squared length of each encoding: all items are anchors.'''
         ...
-        ...     def anchor_losses(self, relations, encodings):
-        ...         return ops.sum(ops.square(encodings), axis=1), relations.is_item
+        ...     def anchor_losses(self, relations, anchors, items):
+        ...         return ops.sum(ops.square(anchors), axis=1), relations.is_item
         >>> float(Norm("norm")([7, -1, 7], [[3.0], [9.0], [1.0]], sample_weight=[1, 1, 3]))
         3.0
     """
@@ -169,19 +170,34 @@ class AnchorLoss(BatchLoss):
 
     def compute(self, y_true: Any, y_pred: Any, weights: Any) -> Any:
         """Returns the weighted mean over the anchors; see the class."""
-        losses, is_anchor = self.anchor_losses(relate(y_true), y_pred)
-        weights = ops.where(is_anchor, weights, 0.0)
-        return ops.divide_no_nan(ops.sum(weights * losses), ops.sum(weights))
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
-        """Returns each row's loss as an anchor, and whether it is one.
+        def sums(block: Block, y_pred: Any, weights: Any) -> Any:
+            """The weighted sum of a block's losses, and the sum of their weights, shape (2,)."""
+            relations = relate(block.take(y_true), y_true, block.places)
+            losses, is_anchor = self.anchor_losses(relations, block.take(y_pred), y_pred)
+            counts = ops.logical_and(is_anchor, block.is_new)
+            weights = ops.where(counts, block.take(weights), 0.0)
+            return ops.stack([ops.sum(weights * losses), ops.sum(weights)])
+
+        initial = ops.zeros((2,), dtype=self.dtype)
+        total, total_weight = ops.unstack(fold_blocks(sums, ops.add, initial, y_pred, weights))
+        return ops.divide_no_nan(total, total_weight)
+
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
+        """Returns the losses of some rows as anchors, and whether they are ones.
+
+        It is called with one block of rows after the other, and must depend on nothing that is
+        trained but by `anchors` and `items`, since each block is computed once more for its
+        gradient. With no matrix larger than (anchors, batch), memory is that of a block.
 
         Args:
-            relations: Which rows are items, and each one's positives and negatives.
-            encodings: What `check_outputs` gave.
+            relations: Which of the rows are items, and the positives and negatives of each among
+                all rows.
+            anchors: The rows of `items` that are asked for.
+            items: What `check_outputs` gave, all rows of the batch.
 
         Returns:
-            Floats and booleans of shape (batch,); the losses of rows that are no anchors are
+            Floats and booleans of shape (anchors,); the losses of rows that are no anchors are
             finite, and not used.
         """
         raise NotImplementedError

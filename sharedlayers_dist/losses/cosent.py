@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.losses.batch_loss import LabelledPairsLoss
+from sharedlayers_dist.losses.blocks import Block, fold_blocks
 from sharedlayers_dist.losses.checks import require_above_zero
 from sharedlayers_dist.losses.precision import HUGE
 
@@ -61,11 +62,19 @@ class CoSENT(LabelledPairsLoss):
         """Returns the loss of the batch; see the class."""
         is_pair = weights > 0
         logs = ops.where(is_pair, ops.log(ops.where(is_pair, weights, 1.0)), -HUGE)
-        # Row i, column j: how far pair j, the less alike, is above pair i.
-        above = self.scale * (y_pred[None, :] - y_pred[:, None]) + logs[None, :] + logs[:, None]
-        is_ordered = y_true[:, None] > y_true[None, :]
-        terms = ops.reshape(ops.where(is_ordered, above, -HUGE), (-1,))
-        return ops.logsumexp(ops.concatenate([ops.zeros((1,), dtype=terms.dtype), terms]))
+
+        def of_block(block: Block, y_pred: Any, logs: Any) -> Any:
+            """The logarithm of a block's sum; row i, column j: how far pair j is above pair i."""
+            above = self.scale * (y_pred[None, :] - block.take(y_pred)[:, None])
+            above = above + logs[None, :] + block.take(logs)[:, None]
+            is_ordered = block.take(y_true)[:, None] > y_true[None, :]
+            counts = ops.logical_and(is_ordered, block.is_new[:, None])
+            return ops.logsumexp(ops.where(counts, above, -HUGE))
+
+        def add(a: Any, b: Any) -> Any:
+            return ops.logsumexp(ops.stack([a, b]))
+
+        return fold_blocks(of_block, add, ops.zeros((), dtype=self.dtype), y_pred, logs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

@@ -31,11 +31,11 @@ def cosines(a: Any, b: Any) -> Any:
     """The cosine of the angle between each row of `a` and each of `b`.
 
     Args:
-        a: Encodings of shape (batch, features).
-        b: Encodings of the same shape.
+        a: Encodings of shape (anchors, features).
+        b: Encodings of shape (items, features).
 
     Returns:
-        Shape (batch, batch), element (i, j) for row i of `a` and row j of `b`.
+        Shape (anchors, items), element (i, j) for row i of `a` and row j of `b`.
 
     Example:
         >>> round(float(cosines(ops.array([[1.0, 0.0]]), ops.array([[3.0, 4.0]]))[0, 0]), 4)
@@ -48,13 +48,13 @@ def logits(a: Any, b: Any, temperature: float | str) -> Any:
     """The cosine of each row of `a` and each of `b`, divided by a temperature.
 
     Args:
-        a: Encodings of shape (batch, features).
-        b: Encodings of the same shape.
+        a: Encodings of shape (anchors, features).
+        b: Encodings of shape (items, features).
         temperature: A number; or "learned", where the layer `LearnedTemperature` has scaled the
             encodings so that their dot products are what is asked for.
 
     Returns:
-        Shape (batch, batch), element (i, j) for row i of `a` and row j of `b`.
+        Shape (anchors, items), element (i, j) for row i of `a` and row j of `b`.
 
     Example:
         >>> a, b = ops.array([[1.0, 0.0]]), ops.array([[3.0, 4.0]])
@@ -66,50 +66,56 @@ def logits(a: Any, b: Any, temperature: float | str) -> Any:
     return cosines(a, b) / temperature
 
 
-def distances(encodings: Any, distance: str) -> Any:
-    """The distance of each row to each.
+def distances(anchors: Any, items: Any, distance: str) -> Any:
+    """The distance of each anchor to each item of a batch.
 
-    Computed by one matrix product, so that memory is a matter of batch x batch, and not of batch x
-    batch x features. What then differs by rounding alone counts as equal: distance and gradient 0.
+    Computed by one matrix product, so that memory is a matter of anchors x items, and not of
+    anchors x items x features. What then differs by rounding alone counts as equal: distance and
+    gradient 0.
 
     Args:
-        encodings: Shape (batch, features).
+        anchors: Encodings of shape (anchors, features), which are among `items`.
+        items: Encodings of shape (items, features).
         distance: A name of `DISTANCES`.
 
     Returns:
-        Shape (batch, batch).
+        Shape (anchors, items).
 
     Example:
-        >>> distances(ops.array([[0.0, 0.0], [3.0, 4.0]]), "euclidean").numpy().round(4).tolist()
-        [[0.0, 5.0], [5.0, 0.0]]
+        >>> items = ops.array([[0.0, 0.0], [3.0, 4.0]])
+        >>> distances(items[:1], items, "euclidean").numpy().round(4).tolist()
+        [[0.0, 5.0]]
     """
-    return DISTANCES[distance](encodings)
+    return DISTANCES[distance](anchors, items)
 
 
-def _cosine(encodings: Any) -> Any:
-    return 1.0 - cosines(encodings, encodings)
+def _cosine(anchors: Any, items: Any) -> Any:
+    return 1.0 - cosines(anchors, items)
 
 
-def _squared_euclidean(encodings: Any) -> Any:
-    squared, is_equal = _squares(encodings)
+def _squared_euclidean(anchors: Any, items: Any) -> Any:
+    squared, is_equal = _squares(anchors, items)
     return ops.where(is_equal, 0.0, squared)
 
 
-def _euclidean(encodings: Any) -> Any:
+def _euclidean(anchors: Any, items: Any) -> Any:
     """The square root has no slope at 0; the inner `where` keeps it out of the gradient there."""
-    squared, is_equal = _squares(encodings)
+    squared, is_equal = _squares(anchors, items)
     return ops.where(is_equal, 0.0, ops.sqrt(ops.where(is_equal, 1.0, squared)))
 
 
-def _squares(encodings: Any) -> tuple[Any, Any]:
+def _squares(anchors: Any, items: Any) -> tuple[Any, Any]:
     """Squared distances, and which of them are 0 but for rounding; NaN is not."""
     # Distances don't know where the origin is; near the middle of the batch, least is lost.
-    middle = ops.mean(encodings, axis=0, keepdims=True)
-    centered = encodings - ops.stop_gradient(middle)
-    lengths = ops.sum(ops.square(centered), axis=1)
-    sums = lengths[:, None] + lengths[None, :]
-    squared = sums - 2.0 * ops.matmul(centered, ops.transpose(centered))
+    middle = ops.stop_gradient(ops.mean(items, axis=0, keepdims=True))
+    anchors, items = anchors - middle, items - middle
+    sums = _squared_lengths(anchors)[:, None] + _squared_lengths(items)[None, :]
+    squared = sums - 2.0 * ops.matmul(anchors, ops.transpose(items))
     return squared, squared <= _ROUNDING * sums
+
+
+def _squared_lengths(encodings: Any) -> Any:
+    return ops.sum(ops.square(encodings), axis=1)
 
 
 DISTANCES = {

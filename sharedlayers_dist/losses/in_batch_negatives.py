@@ -77,16 +77,19 @@ class InBatchNegatives(PairAnchorLoss):
         self.temperature = temperature
         self.symmetric = bool(symmetric)
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
-        itself, negative = relations.itself, relations.negative
-        logits = compute_logits(encodings[:, 0], encodings[:, 1], self.temperature)
-        told_apart = ops.where(ops.logical_or(itself, negative), logits, -HUGE)
-        right = ops.sum(ops.where(itself, logits, 0.0), axis=1)
-        losses = ops.logsumexp(told_apart, axis=1) - right
+        losses = self._tell_apart(relations, anchors[:, 0], items[:, 1])
         if self.symmetric:
-            losses = 0.5 * (losses + ops.logsumexp(told_apart, axis=0) - right)
+            losses = 0.5 * (losses + self._tell_apart(relations, anchors[:, 1], items[:, 0]))
         return losses, relations.is_item
+
+    def _tell_apart(self, relations: Relations, anchors: Any, items: Any) -> Any:
+        """What it costs to find the other side of each anchor among those of all pairs."""
+        logits = compute_logits(anchors, items, self.temperature)
+        asked = ops.logical_or(relations.itself, relations.negative)
+        right = ops.sum(ops.where(relations.itself, logits, 0.0), axis=1)
+        return ops.logsumexp(ops.where(asked, logits, -HUGE), axis=1) - right
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

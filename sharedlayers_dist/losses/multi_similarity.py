@@ -79,10 +79,10 @@ class MultiSimilarity(AnchorLoss):
         self.base = float(base)
         self.epsilon = float(epsilon)
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
-        """Returns the loss of the pairs that each row keeps, and whether it has both kinds."""
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
+        """Returns the loss of the pairs that each anchor keeps, and whether it has both kinds."""
         positive, negative = relations.positive, relations.negative
-        similarity = cosines(encodings, encodings)
+        similarity = cosines(anchors, items)
         least = ops.min(ops.where(positive, similarity, HUGE), axis=1, keepdims=True)
         greatest = ops.max(ops.where(negative, similarity, -HUGE), axis=1, keepdims=True)
         # Written as "not easy", so that an encoding that is NaN shows in the loss.

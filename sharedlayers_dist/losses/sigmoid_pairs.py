@@ -69,13 +69,18 @@ class SigmoidPairs(PairAnchorLoss):
         self.temperature = temperature
         self.bias = float(bias)
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
         """Returns the loss of each pair, and whether the row is one."""
-        itself, negative = relations.itself, relations.negative
-        logits = compute_logits(encodings[:, 0], encodings[:, 1], self.temperature) + self.bias
-        costs = ops.softplus(ops.where(itself, -logits, logits))
-        costs = ops.where(ops.logical_or(itself, negative), costs, 0.0)
-        return 0.5 * (ops.sum(costs, axis=1) + ops.sum(costs, axis=0)), relations.is_item
+        costs = self._ask(relations, anchors[:, 0], items[:, 1])
+        costs = costs + self._ask(relations, anchors[:, 1], items[:, 0])
+        return 0.5 * costs, relations.is_item
+
+    def _ask(self, relations: Relations, anchors: Any, items: Any) -> Any:
+        """What one side of each anchor costs with the other sides of all pairs."""
+        logits = compute_logits(anchors, items, self.temperature) + self.bias
+        costs = ops.softplus(ops.where(relations.itself, -logits, logits))
+        asked = ops.logical_or(relations.itself, relations.negative)
+        return ops.sum(ops.where(asked, costs, 0.0), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

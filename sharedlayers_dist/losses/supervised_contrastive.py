@@ -60,10 +60,10 @@ class SupervisedContrastive(AnchorLoss):
         super().__init__(name)
         self.temperature = temperature
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
-        """Returns the mean over each row's positives, and whether it has any."""
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
+        """Returns the mean over each anchor's positives, and whether it has any."""
         positive, negative = relations.positive, relations.negative
-        logits = compute_logits(encodings, encodings, self.temperature)
+        logits = compute_logits(anchors, items, self.temperature)
         others = ops.where(ops.logical_or(positive, negative), logits, -HUGE)
         costs = ops.logsumexp(others, axis=1, keepdims=True) - logits
         num_positives = ops.sum(ops.cast(positive, costs.dtype), axis=1)

@@ -81,10 +81,10 @@ class Triplet(AnchorLoss):
         self.mining = mining
         self.distance = distance
 
-    def anchor_losses(self, relations: Relations, encodings: Any) -> tuple[Any, Any]:
-        """Returns the mean over each row's triplets, and whether it has any."""
+    def anchor_losses(self, relations: Relations, anchors: Any, items: Any) -> tuple[Any, Any]:
+        """Returns the mean over each anchor's triplets, and whether it has any."""
         positive, negative = relations.positive, relations.negative
-        distance = distances(encodings, self.distance)
+        distance = distances(anchors, items, self.distance)
         losses = _MINING[self.mining](distance, positive, negative, self.margin)
         return losses, ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
 
