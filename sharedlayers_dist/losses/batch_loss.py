@@ -134,6 +134,9 @@ class AnchorLoss(BatchLoss):
     or a negative for the others. Without any anchor the loss is exactly 0, and so are its
     gradients.
 
+    Large batches are computed in blocks, some anchors against all items at a time; memory, with the
+    gradient, grows with the batch and not with its square.
+
     A subclass defines `anchor_losses`.
 
     Args:

@@ -32,7 +32,7 @@ class Triplet(AnchorLoss):
       (Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2); where none is, with the
       farthest negative. Of negatives at the same distance, one is taken.
 
-    Triplets are counted, not made: memory grows with the square of the batch.
+    Triplets are counted, not made, so that memory is a matter of anchors x items.
 
     The distances "euclidean", which Hermans et al. use, and "squared_euclidean" compare encodings
     as they are. "cosine", 1 - cosine, compares them at length 1, as Schroff et al. do: the squared

@@ -123,7 +123,7 @@ class AllPairsView(EncodingView):
     metrics.
 
     It needs the global batch: over several ranks `dist.prepare` gathers the encodings, and each
-    rank scores all pairs.
+    rank scores all pairs, at once: memory grows with the square of the global batch.
 
     Args:
         model: A pair model with one encoder, called once on each of its two inputs.

@@ -194,25 +194,34 @@ import keras, numpy as np
 from sharedlayers_dist import dist, losses
 
 keras.utils.set_random_seed(0)
-encoder = keras.Sequential([keras.Input((128, 32)), keras.layers.GRU(64), keras.layers.Dense(8)])
+mini_batch_size, rows, length = map(int, sys.argv[1:])
+encoder = keras.Sequential([keras.Input((length, 32)), keras.layers.GRU(64), keras.layers.Dense(8)])
 encoder.compile("sgd", losses.SupervisedContrastive())
-if sys.argv[1] != "0":
-    dist.prepare(encoder, mini_batch_size=int(sys.argv[1]))
-rows = int(sys.argv[2])
-x = np.ones((rows, 128, 32), "float32")
+if mini_batch_size:
+    dist.prepare(encoder, mini_batch_size=mini_batch_size)
+x = np.ones((rows, length, 32), "float32")
 encoder.fit(x, np.arange(rows)[:, None] % 9, batch_size=rows, epochs=2, verbose=0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+def peak(mini_batch_size: int, rows: int, length: int = 128) -> int:
+    """MiB at the peak of a process that trains on one batch, twice."""
+    command = [sys.executable, "-c", STEP, *map(str, (mini_batch_size, rows, length))]
+    return int(subprocess.run(command, check=True, capture_output=True, timeout=280).stdout)
+
+
 @pytest.mark.slow
 def test_memory_is_a_matter_of_the_part():
-    """MiB at the peak of a process, above what it takes with one part alone."""
-
-    def peak(mini_batch_size: int, rows: int) -> int:
-        command = [sys.executable, "-c", STEP, str(mini_batch_size), str(rows)]
-        return int(subprocess.run(command, check=True, capture_output=True).stdout)
-
+    """Above what a process takes with one part alone."""
     least = peak(0, 64)
     whole, in_parts = peak(0, 2048) - least, peak(64, 2048) - least
     assert in_parts < whole / 4, (least, whole, in_parts)
+
+
+@pytest.mark.slow
+def test_a_batch_of_16384_trains_in_the_memory_of_512():
+    """Of the loss, one matrix of the whole batch would have 1,024 MiB; the items have 32."""
+    small, large = peak(64, 512, 16), peak(64, 16384, 16)
+    print(f"MiB at the peak: {small} with 512 items a batch, {large} with 16,384")
+    assert large - small < 600, (small, large)
