@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sharedlayers_dist.data.damage import DamageError, read_file
@@ -21,6 +23,8 @@ class Footer(NamedTuple):
     """Rows of each row group."""
     schema: pa.Schema
     metadata: PairMetadata | None
+    labels: tuple[int, int] | None = None
+    """The least label of the file and the greatest, where its statistics say them."""
 
     @property
     def num_rows(self) -> int:
@@ -44,9 +48,23 @@ def read_footer(filesystem: fs.FileSystem, file: FoundFile) -> Footer:
             metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
         )
         schema = metadata.schema.to_arrow_schema()
-        return Footer(row_counts, schema, read_metadata(schema))
+        labels = _range_of_labels(metadata) if has_label(schema) else None
+        return Footer(row_counts, schema, read_metadata(schema), labels)
     except (pa.ArrowException, OSError, ValueError) as e:
         raise _unreadable(file, e) from e
+
+
+def _range_of_labels(metadata: pq.FileMetaData) -> tuple[int, int] | None:
+    names = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+    column = names.index("label")
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    found = [group.column(column).statistics for group in groups if group.num_rows]
+    if not all(found):
+        return None
+    of_labels = [s for s in found if s.num_values]  # Others hold nulls alone.
+    if not of_labels or not all(s.has_min_max for s in of_labels):
+        return None
+    return int(min(s.min for s in of_labels)), int(max(s.max for s in of_labels))
 
 
 def _unreadable(file: FoundFile, error: Exception) -> UserError:
@@ -94,6 +112,15 @@ def has_label(schema: pa.Schema) -> bool:
         return False
     label = schema.field("label").type
     return bool(pa.types.is_integer(label) or pa.types.is_boolean(label))
+
+
+def find_only_label(footers: Iterable[Footer]) -> int | None:
+    """The label of all rows, where the footers say that they have one alone."""
+    ranges = {footer.labels for footer in footers}
+    if len(ranges) != 1:
+        return None
+    (labels,) = ranges
+    return labels[0] if labels is not None and labels[0] == labels[1] else None
 
 
 def describe_columns(schema: pa.Schema, *, requires_label: bool) -> dict[str, Any]:

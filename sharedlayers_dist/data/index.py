@@ -19,6 +19,7 @@ from sharedlayers_dist.data.footers import (
     check_agreement,
     check_columns,
     describe_columns,
+    find_only_label,
     has_label,
     read_footer,
 )
@@ -74,6 +75,9 @@ class DatasetIndex:
     """What the files say about themselves; None where another program wrote them."""
     has_label: bool = True
     """Whether `label` is there; always, unless the index was made without asking for it."""
+    only_label: int | None = None
+    """The label of all pairs, where the footers say that they have one alone; None where they have
+    both, or the footers do not say."""
 
     @property
     def kind(self) -> str:
@@ -226,5 +230,6 @@ def index_dataset(uri: str, *, requires_label: bool = True) -> DatasetIndex:
         ),
         **describe_columns(first.schema, requires_label=requires_label),
         has_label=all(has_label(footer.schema) for _, footer in filled),
+        only_label=find_only_label(footer for _, footer in filled),
         metadata=first.metadata,
     )

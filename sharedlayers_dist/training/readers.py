@@ -121,12 +121,29 @@ def open_data(
 
     training = code(open_source(config, taken))
     validation = code(index_dataset(config.validation)) if config.validation else None
+    _require_both_labels("Training", training.source)
+    if validation is not None:
+        _require_both_labels("Validation", validation.source)
     alphabet = alphabet_of(training, config)  # It may take reading all of them, and so comes last.
     return (
         code(training.source, alphabet),
         code(validation.source, alphabet) if validation else None,
         alphabet,
     )
+
+
+def _require_both_labels(which: str, source: Source) -> None:
+    """Raises UserError for listed pairs of one label, as far as footers tell: nothing is read."""
+    if isinstance(source, GroupedItems):
+        return
+    labels = {part.only_label for part in source.parts}
+    if len(labels) == 1 and None not in labels:
+        raise UserError(
+            f"{which} pairs must have both labels, 0 and 1. Received: {hide_secrets(source.uri)}, "
+            f"with {source.num_rows} pairs of the label {labels.pop()}. `sharedlayers pairs` makes "
+            "as many of each; positive pairs alone are trained on as groups of items "
+            "(groups_per_batch)."
+        )
 
 
 def open_source(config: DataConfig, taken: Mapping[str, ModelInput]) -> Source:

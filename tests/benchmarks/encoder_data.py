@@ -19,8 +19,10 @@ from sharedlayers_dist.config import PairsConfig
 from sharedlayers_dist.data import encode_text
 from sharedlayers_dist.data.making.items import FileItems
 from sharedlayers_dist.data.making.make_pairs import make_pairs
+from sharedlayers_dist.data.making.summary import PairsSummary
 
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))
+from digits import DigitsConfig, make_digits
 from tweets import write_tweets
 
 SHARE_OF_TEST = 0.2
@@ -108,6 +110,11 @@ def write_synthetic_texts(path: Path) -> None:
     """Texts by synthetic authors, where there is no file of real ones."""
     source = write_tweets(20_000, 1_000, seed=0)
     pq.write_table(pa.table({"text": source.items, "author": source.groups}), path)
+
+
+def write_digit_pairs(folder: Path) -> PairsSummary:
+    """Sets of pairs of scikit-learn's digits that share no image."""
+    return make_digits(DigitsConfig(num_pairs=20_000, test_share=0.2, output=str(folder)))
 
 
 def load_digits_8x8() -> Task:

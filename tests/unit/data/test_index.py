@@ -60,6 +60,27 @@ def test_images_have_a_shape_and_a_type(tmp_path):
     assert index.a == index.b == ItemColumn(kind="image", shape=(3, 2, 1), dtype="uint8")
 
 
+@pytest.mark.parametrize(
+    ("labels", "options", "only"),
+    [
+        ([[1, 1], [1, 1, None]], {}, 1),
+        ([[0], []], {}, 0),
+        ([[True, True], [True]], {}, 1),
+        ([[1, 1], [1, 0]], {}, None),
+        ([[1, 1], [0, 0]], {}, None),
+        ([[1], [1]], {"write_statistics": ["a"]}, None),  # The footers do not say.
+        ([[None], [None]], {}, None),
+    ],
+)
+def test_the_footers_tell_of_pairs_of_one_label(tmp_path, labels, options, only):
+    kind = pa.bool_() if labels[0][0] is True else pa.int16()
+    for number, of_file in enumerate(labels):
+        texts = pa.array(["a"] * len(of_file), pa.string())
+        table = pa.table({"a": texts, "b": texts, "label": pa.array(of_file, kind)})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=1, **options)
+    assert index_dataset(str(tmp_path)).only_label == only
+
+
 def test_an_index_survives_pickle_and_json(tmp_path):
     index = index_dataset(write_dataset(tmp_path, [[3], [4]], alphabet='a"\0é😀'))
     assert pickle.loads(pickle.dumps(index)) == index

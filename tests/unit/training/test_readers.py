@@ -96,6 +96,31 @@ def test_a_model_is_trained_and_applied_to_what_is_stored(tmp_path, a, b):
     np.testing.assert_allclose(scored.scores, model.predict(items, verbose=0)[:, 0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("which", ["pairs", "mix", "validation"])
+def test_pairs_of_one_label_are_refused(tmp_path, which):
+    sample = BY_NAME["text"]
+    of_both = write_pairs(tmp_path / "pairs", sample, sample)
+    table = sample.table(12)
+    ones = table.set_column(2, "label", pa.array([1] * 12, pa.int8()))
+    for name in ("ones", "others"):
+        (tmp_path / name).mkdir()
+        pq.write_table(ones, tmp_path / name / "1.parquet")
+    only = str(tmp_path / "ones")
+    options = {
+        "pairs": {"pairs": only},
+        "mix": {"pairs": only, "mix": (f"1*{tmp_path}/others",)},
+        "validation": {"validation": only},
+    }[which]
+    config = replace(configure(tmp_path, ((3,), "int32"), ((3,), "int32")), **options)
+    with pytest.raises(
+        UserError, match=r"pairs must have both labels.* (12|24) pairs of the label 1"
+    ):
+        train(config, build=build_towers)
+    assert not (tmp_path / "run").exists()
+    if which == "mix":  # One of them has both.
+        assert train(replace(config, mix=(f"1*{of_both}",)), build=build_towers).steps == 6
+
+
 def test_pairs_are_made_on_the_fly_of_image_files(tmp_path):
     sample = BY_NAME["image-files"]
     (tmp_path / "pairs").mkdir()
