@@ -9,7 +9,7 @@ from sharedlayers_dist.data import DatasetIndex, PairCodecs, SequenceOptions, ch
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.model_file import open_model
 from sharedlayers_dist.storage.uri import hide_secrets
-from sharedlayers_dist.training.readers import inputs_of
+from sharedlayers_dist.training.data_sources import inputs_of
 from sharedlayers_dist.training.run_folder import MODEL, RunFolder
 
 if TYPE_CHECKING:

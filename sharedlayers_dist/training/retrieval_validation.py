@@ -18,8 +18,8 @@ from sharedlayers_dist.data.items.codec import take_items
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import hide_secrets
+from sharedlayers_dist.training.data_sources import CodedSource
 from sharedlayers_dist.training.distinct_items import DistinctItems, join_ranks
-from sharedlayers_dist.training.readers import CodedSource
 from sharedlayers_dist.training.retrieval import (
     FIGURES,
     Estimate,

@@ -13,8 +13,8 @@ from sharedlayers_dist.config import TrainConfig
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.keras_settings import read_keras_settings
 from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, read_newest_checkpoint
+from sharedlayers_dist.training.data_sources import CodedSource, describe_source, open_data
 from sharedlayers_dist.training.position import Position
-from sharedlayers_dist.training.readers import CodedSource, describe_source, open_data
 from sharedlayers_dist.training.retrieval_validation import RankedItems, choose_ranked
 from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
 from sharedlayers_dist.user_code import UserCode

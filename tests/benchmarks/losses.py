@@ -33,7 +33,7 @@ from sharedlayers_dist.data.making.make_pairs import make_pairs
 from sharedlayers_dist.evaluate.scoring import score_pairs
 from sharedlayers_dist.evaluate.trained_run import TrainedRun
 from sharedlayers_dist.models import EncodingView
-from sharedlayers_dist.training.readers import inputs_of
+from sharedlayers_dist.training.data_sources import inputs_of
 from sharedlayers_dist.training.retrieval import estimate, find_queries, measure_queries
 from tests.benchmarks.encoder_data import Pairs, write_digit_pairs, write_synthetic_texts
 from tests.benchmarks.encoders import auc, interval

@@ -13,7 +13,7 @@ from sharedlayers_dist.data import OrderOptions, index_dataset, index_mixture, r
 from sharedlayers_dist.data.mixture import DatasetMixture
 from sharedlayers_dist.data.order.pieces import share_rows, take_pieces
 from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
-from sharedlayers_dist.training.readers import open_source
+from sharedlayers_dist.training.data_sources import open_source
 from sharedlayers_dist.world import World
 from tests.unit.data.samples import image_table, open_pairs, write_dataset
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -106,12 +107,12 @@ def test_pairs_of_one_label_are_refused(tmp_path, which):
         (tmp_path / name).mkdir()
         pq.write_table(ones, tmp_path / name / "1.parquet")
     only = str(tmp_path / "ones")
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "pairs": {"pairs": only},
         "mix": {"pairs": only, "mix": (f"1*{tmp_path}/others",)},
         "validation": {"validation": only},
-    }[which]
-    config = replace(configure(tmp_path, ((3,), "int32"), ((3,), "int32")), **options)
+    }
+    config = replace(configure(tmp_path, ((3,), "int32"), ((3,), "int32")), **options[which])
     with pytest.raises(
         UserError, match=r"pairs must have both labels.* (12|24) pairs of the label 1"
     ):
