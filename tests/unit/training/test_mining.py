@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sharedlayers_dist.training.mining import MineNegatives
 from sharedlayers_dist.training.negatives import Window, find_negatives, make_candidates
 from sharedlayers_dist.training.position import Position
 from sharedlayers_dist.world import World
-from tests.runs import read_last_checkpoint, read_lines
+from tests.runs import MACHINE_FIGURES, read_last_checkpoint, read_lines
 
 FIGURES = {"hard_negatives_share", "hard_negatives_cosine", "mining_seconds"}
 
@@ -82,24 +83,30 @@ class Weights(keras.callbacks.Callback):
         self.of_epoch.append([v.numpy() for v in self.model.trainable_variables])
 
 
+class Stop(keras.callbacks.Callback):
+    """Ends a run in an epoch, when a checkpoint of its second step is sure to be written."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        step = int(self.model.optimizer.iterations) - self._epoch * self.params["steps"]
+        if step >= 0:
+            time.sleep(0.5)
+        if step == 2:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("margin", [None, 0.8])
 def test_an_epoch_has_the_negatives_of_the_weights_at_its_beginning(folder, margin):
     """All but the first: what is logged is of them, and the checkpoint within it holds them."""
     weights, run = Weights(), folder / f"plain{margin}"
     options = {"hard_negatives_margin": margin, "checkpoint_every": 1}
 
-    class Stop(keras.callbacks.Callback):
-        """In the third epoch, when a checkpoint of its first step is sure to be written."""
-
-        def on_train_batch_begin(self, batch, logs=None):
-            if (step := int(self.model.optimizer.iterations) - 2 * self.params["steps"]) >= 0:
-                time.sleep(0.5)
-            if step == 2:
-                raise KeyboardInterrupt
-
     config = make_config(folder, run.name, **options)
     with pytest.raises(KeyboardInterrupt):
-        train(config, [weights, Stop()], build=make_encoder)
+        train(config, [weights, Stop(2)], build=make_encoder)
     (stored,) = read_last_checkpoint(run).part("negatives")
     first, second = read_epochs(run)
     assert not FIGURES & first.keys()
@@ -119,6 +126,22 @@ def test_an_epoch_has_the_negatives_of_the_weights_at_its_beginning(folder, marg
     assert second["hard_negatives_cosine"] == pytest.approx(found[0].cosines[is_found].mean())
     assert 0 < second["mining_seconds"] < 60
     assert (second["hard_negatives_share"] == 1) == (margin is None)
+
+
+def test_a_run_that_was_stopped_within_an_epoch_mines_for_the_next_ones(folder):
+    """With the figures of the epoch in which it goes on."""
+    train(make_config(folder, "undisturbed"), build=make_encoder)
+    config = make_config(folder, "stopped", checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [Stop(1)], build=make_encoder)
+    assert read_last_checkpoint(config.output).state["position"]["step_of_epoch"] == 2
+    train(replace(config, resume=True), build=make_encoder)
+    found, wanted = (read_epochs(folder / run) for run in ("stopped", "undisturbed"))
+    assert len(found) == len(wanted) == 3
+    for line, wanted_line in zip(found, wanted, strict=True):
+        assert line.keys() == wanted_line.keys()
+        for name in wanted_line.keys() - MACHINE_FIGURES:
+            assert line[name] == wanted_line[name], name
 
 
 def test_none_are_mined_by_default(folder):
