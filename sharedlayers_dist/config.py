@@ -187,6 +187,9 @@ class OptimizationConfig(TrainGroup):
     mini_batch_size: Annotated[int, at_least(0)] = 0
     """Pairs or items of a rank's batch that the model works on at a time, while the loss is that of
     the whole batch; bounds memory, for one more forward pass. 0 for all at once."""
+    fast_paths: bool = True
+    """Whether to encode each different item of a batch once, and recurrent layers over one-hot rows
+    by each item's own steps; the same result to rounding, for less."""
     monitor: str = ""
     """Metric that says which model is best; by default val_loss, or loss without validation."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from sharedlayers_dist.data import DatasetIndex, OrderOptions, PairReading, index_dataset
 from sharedlayers_dist.data.damage import OnBadRow
+from sharedlayers_dist.data.reading.shared_items import make_inputs
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.evaluate.outputs import output_path, require_folder
 from sharedlayers_dist.evaluate.trained_run import TrainedRun
@@ -101,7 +102,8 @@ def score_pairs(
     labels, scores, weights = (np.zeros(index.num_rows, np.float32) for _ in range(3))
     problems = []
     for batch in reader.batches(0):
-        output = np.asarray(view.predict_on_batch({"a": batch.a, "b": batch.b}), np.float32)[:, 0]
+        items = make_inputs(batch.a, batch.b, shares_items=view.shares_items)
+        output = np.asarray(view.predict_on_batch(items), np.float32)[:, 0]
         is_bad = batch.label[:, 0] < 0
         is_nan = ~is_bad & np.isnan(output)
         if is_nan.any():

@@ -12,17 +12,14 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.models.graph import (
-    call_layer,
-    calls_in_model,
-    has_graph,
-    layers_within,
-    run_graph,
-)
-from sharedlayers_dist.models.pair import PairEncoder, find_encoder
+from sharedlayers_dist.models.expanding import expand, require_compact
+from sharedlayers_dist.models.graph import gives_output, has_graph, run_graph
+from sharedlayers_dist.models.independence import draws_random_numbers, keeps_rows_apart
+from sharedlayers_dist.models.item_encoder import ItemEncoder
+from sharedlayers_dist.models.pair import find_encoder
 
 
-def compact_view(model: keras.Model) -> keras.Model:
+def compact_view(model: keras.Model, *, fast_paths: bool = True) -> CompactView:
     """The same pair model, the same weights (the very variables), reading compact items.
 
     It takes `{"a": ..., "b": ...}`. What an item is follows from the input of `model`:
@@ -39,7 +36,9 @@ def compact_view(model: keras.Model) -> keras.Model:
     ======================  ==============================  =====================================
 
     Both sides may take different items. Where that gives the same function, both go through the
-    encoder in one call, as one batch of twice the size.
+    encoder in one call, as one batch of twice the size. Where each row's encoding depends on that
+    row alone, and nothing is random (`shares_items`), it also takes `{"items": (U, ...), "a": (B,),
+    "b": (B,)}`: the different items, and the places of each pair's two among them.
 
     The view has no weights of its own: training it trains `model`, and `model` is what to save.
     It comes uncompiled; compiled with `model.optimizer`, it also trains that optimizer's state.
@@ -47,6 +46,7 @@ def compact_view(model: keras.Model) -> keras.Model:
     Args:
         model: A functional model with two inputs and one output, made here, by hand, or loaded
             from a file. Inputs named `a` and `b` are told apart by name, others by order.
+        fast_paths: False to call the encoder on each side as the model does, and nothing else.
 
     Raises:
         UserError: for a model that does not take pairs, or items of no known compact form.
@@ -60,19 +60,27 @@ def compact_view(model: keras.Model) -> keras.Model:
         >>> view({"a": ids, "b": ids}).shape
         TensorShape([1, 1])
     """
-    return CompactView(model)
+    return CompactView(model, fast_paths=fast_paths)
 
 
 class CompactView(keras.Model):
     """What `compact_view` returns; see there."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, *, fast_paths: bool = True):
         inputs = inputs_by_side(model)
         super().__init__(name=f"compact_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self._input_of_side = inputs
-        encoder = find_encoder(model)
-        self._encoder_for_both = encoder if encoder and keeps_rows_apart(encoder.layer) else None
+        found = find_encoder(model) if fast_paths else None
+        if found is not None and not keeps_rows_apart(found.layer):
+            found = None
+        self._encode = None if found is None else ItemEncoder(found, inputs["a"])
+        self._needs_inputs = found is None or not gives_output(model, found.encoded)
+        """Whether the graph makes more of the inputs than their encodings."""
+        self.shares_items = (
+            found is not None and not self._needs_inputs and not draws_random_numbers(found.layer)
+        )
+        """Whether it takes the different items of a batch, each once."""
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -87,99 +95,43 @@ class CompactView(keras.Model):
                 'A compact view takes a dictionary {"a": ..., "b": ...}. Received: '
                 f"inputs={received}."
             )
-        values = {
-            id(tensor): expand(inputs[side], tensor) for side, tensor in self._input_of_side.items()
-        }
-        if self._encoder_for_both is not None:
-            values |= self._encode_in_one_call(self._encoder_for_both, values, training)
+        values = {}
+        if self._needs_inputs:
+            values = {
+                id(tensor): expand(inputs[side], tensor)
+                for side, tensor in self._input_of_side.items()
+            }
+        if self._encode is not None:
+            values |= self._encode_both(self._encode, inputs, training)
         return run_graph(self.model, values, training=training)
 
-    def _encode_in_one_call(
-        self, encoder: PairEncoder, values: dict[int, Any], training: bool | None
+    def _encode_both(
+        self, encode: ItemEncoder, inputs: dict[str, Any], training: bool | None
     ) -> dict[int, Any]:
         """The encodings of both sides, by `id` of the symbolic tensors they stand for."""
-        first, second = (values[id(tensor)] for tensor in self.model.inputs)
-        stacked = ops.concatenate([first, second], axis=0)
-        encoded = call_layer(encoder.layer, (stacked,), {}, training=training)
-        rows = ops.shape(first)[0]
-        tensor_a, tensor_b = encoder.encoded
-        return {id(tensor_a): encoded[:rows], id(tensor_b): encoded[rows:]}
+        sides = self._sides_of_inputs(inputs)
+        items = inputs["items"] if "items" in inputs else self._stack(sides)
+        encoded = encode(items, training=training, is_compiled=self.jit_compile)
+        if "items" in inputs:
+            first, second = (ops.take(encoded, side, axis=0) for side in sides)
+        else:
+            rows = ops.shape(sides[0])[0]
+            first, second = encoded[:rows], encoded[rows:]
+        tensor_a, tensor_b = encode.encoded
+        return {id(tensor_a): first, id(tensor_b): second}
 
+    def _stack(self, sides: list[Any]) -> Any:
+        """The items of both sides as one batch."""
+        for side, tensor in zip(sides, self.model.inputs, strict=True):
+            require_compact(side, tensor)
+        if len({(len(side.shape), side.dtype) for side in sides}) > 1:
+            sides = list(map(expand, sides, self.model.inputs))
+        return ops.concatenate(sides, axis=0)
 
-def expand(items: Any, tensor: keras.KerasTensor) -> Any:
-    """Makes what a model's input takes from compact items.
-
-    Args:
-        items: The items of one side, the batch first; `compact_view` says of which shape.
-        tensor: The symbolic input of the model.
-
-    Returns:
-        A tensor of the shape and dtype of `tensor`.
-
-    Raises:
-        UserError: for items of another shape or dtype than the input's compact form.
-
-    Example:
-        >>> expand(ops.array([[0, 2]]), keras.Input((2, 3))).numpy().tolist()
-        [[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
-    """
-    dtype = keras.backend.standardize_dtype(items.dtype)
-    dimensions = len(tensor.shape)
-    has_its_shape = len(items.shape) == dimensions
-    if "int" in tensor.dtype:
-        wanted = "integers of that shape"
-        if has_its_shape and "float" not in dtype:
-            return ops.cast(items, tensor.dtype)
-    elif dimensions == 3:
-        wanted = "integers (batch, length), or floats of that shape"
-        if "int" in dtype and len(items.shape) == 2:
-            # Ids may be unsigned, where 0 - 1 is not negative.
-            columns = ops.cast(items, "int32") - 1
-            return ops.one_hot(columns, tensor.shape[-1], dtype=tensor.dtype)
-        if has_its_shape and "float" in dtype:
-            return ops.cast(items, tensor.dtype)
-    else:
-        wanted = "images of that shape" if dimensions == 4 else "floats of that shape"
-        if has_its_shape and (dimensions == 4 or "float" in dtype):
-            values = ops.cast(items, tensor.dtype)
-            return values / 255 if dtype == "uint8" else values
-    raise UserError(
-        f"Compact items for the input {tensor.name} of shape {tuple(tensor.shape)} must be "
-        f"{wanted}. Received: shape={tuple(items.shape)}, dtype={dtype}."
-    )
-
-
-def keeps_rows_apart(encoder: keras.Layer) -> bool:
-    """Whether encoding two batches in one call is sure to give what two calls give.
-
-    It is not where rows of a batch look at each other (batch statistics), where a call changes
-    the layer's state, or where the layer's code is not Keras's own and may do anything.
-
-    Example:
-        >>> keeps_rows_apart(keras.layers.LSTM(3))
-        True
-        >>> keeps_rows_apart(keras.layers.BatchNormalization())
-        False
-    """
-    for layer in layers_within(encoder):
-        if not type(layer).__module__.startswith("keras."):
-            return False
-        if isinstance(layer, _MIXING_LAYERS) or getattr(layer, "stateful", False):
-            return False
-        if layer.activity_regularizer is not None:
-            return False
-        # A bare operation, say a mean over axis 0, may mix rows as well.
-        calls = calls_in_model(layer) if has_graph(layer) else []
-        if not all(isinstance(call.layer, keras.Layer) for call in calls):
-            return False
-    return True
-
-
-_MIXING_LAYERS = (
-    keras.layers.BatchNormalization,
-    keras.layers.SpectralNormalization,
-    keras.layers.Lambda,
-)
+    def _sides_of_inputs(self, inputs: dict[str, Any]) -> list[Any]:
+        """The items of the model's first and second input."""
+        by_id = {id(tensor): inputs[side] for side, tensor in self._input_of_side.items()}
+        return [by_id[id(tensor)] for tensor in self.model.inputs]
 
 
 def inputs_by_side(model: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -8,8 +8,10 @@ import keras
 from keras import ops
 
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.models.compact import expand, inputs_by_side
-from sharedlayers_dist.models.graph import call_layer, run_graph
+from sharedlayers_dist.models.compact import inputs_by_side
+from sharedlayers_dist.models.graph import run_graph
+from sharedlayers_dist.models.independence import draws_random_numbers, keeps_rows_apart
+from sharedlayers_dist.models.item_encoder import ItemEncoder
 from sharedlayers_dist.models.pair import find_encoder
 
 Gives = Literal["encodings", "pairs of encodings", "cosines", "distances"]
@@ -35,6 +37,7 @@ class EncodingView(keras.Model):
         gives: See above.
         last: A layer that encodings go through at last, which a loss needs and the pair model has
             not; trained with the encoder.
+        fast_paths: False to call the encoder as it is, once for each item.
 
     Raises:
         UserError: for a model without one shared encoder that gives a vector for each item.
@@ -52,7 +55,12 @@ class EncodingView(keras.Model):
     """
 
     def __init__(
-        self, model: keras.Model, gives: Gives = "encodings", last: keras.Layer | None = None
+        self,
+        model: keras.Model,
+        gives: Gives = "encodings",
+        last: keras.Layer | None = None,
+        *,
+        fast_paths: bool = True,
     ) -> None:
         found = find_encoder(model)
         if found is None or len(found.encoded[0].shape) != 2:
@@ -68,7 +76,14 @@ class EncodingView(keras.Model):
         if last is not None:
             last.build((None, found.encoded[0].shape[-1]))
         self._found = found
-        self._input = inputs_by_side(model)["a"]
+        self.shares_items = (
+            fast_paths
+            and gives in ("cosines", "distances")
+            and keeps_rows_apart(found.layer)
+            and not draws_random_numbers(found.layer)
+        )
+        """Whether it takes the different items of a batch, each once, as a compact view does."""
+        self._encode = ItemEncoder(found, inputs_by_side(model)["a"], fast_paths=fast_paths)
         self.built = True
 
     @property
@@ -90,7 +105,7 @@ class EncodingView(keras.Model):
             items = ops.reshape(inputs, (-1, *inputs.shape[2:]))
             encoded = self._finish(self.encode(items, training=training))
             return ops.reshape(encoded, (-1, 2, encoded.shape[-1]))
-        cosines = self.compare(inputs["a"], inputs["b"], training=training)
+        cosines = self._compare(inputs, training)
         return cosines if self.gives == "cosines" else 1 - cosines
 
     def _finish(self, encodings: Any) -> Any:
@@ -98,13 +113,18 @@ class EncodingView(keras.Model):
 
     def compare(self, a: Any, b: Any, *, training: bool | None = None) -> Any:
         """The cosines of the encodings of pairs of compact items, `(B, ...)` twice to `(B, 1)`."""
-        sides = (_at_length_one(self.encode(side, training=training)) for side in (a, b))
-        return ops.sum(ops.multiply(*sides), axis=-1, keepdims=True)
+        return _cosines(*(self.encode(side, training=training) for side in (a, b)))
+
+    def _compare(self, inputs: dict[str, Any], training: bool | None) -> Any:
+        """The cosines of pairs of items, or of places among the different items of a batch."""
+        if "items" not in inputs:
+            return self.compare(inputs["a"], inputs["b"], training=training)
+        encoded = self.encode(inputs["items"], training=training)
+        return _cosines(*(ops.take(encoded, inputs[side], axis=0) for side in "ab"))
 
     def encode(self, items: Any, *, training: bool | None = None) -> Any:
         """Encodes compact items, `(B, ...) -> (B, D)`."""
-        values = expand(items, self._input)
-        return call_layer(self._found.layer, (values,), {}, training=training)
+        return self._encode(items, training=training, is_compiled=self.jit_compile)
 
     def score(self, encoded_a: Any, encoded_b: Any, *, training: bool | None = None) -> Any:
         """The pair model's scores of pairs of encodings, `(B, D)` and `(B, D)` to `(B, 1)`."""
@@ -128,6 +148,7 @@ class AllPairsView(EncodingView):
     Args:
         model: A pair model with one encoder, called once on each of its two inputs.
         num_ranks: How many ranks compute the same; each adds its part of the metrics' sums.
+        fast_paths: As in `EncodingView`.
 
     Raises:
         UserError: as `EncodingView`.
@@ -145,8 +166,8 @@ class AllPairsView(EncodingView):
 
     needs_global_batch = True
 
-    def __init__(self, model: keras.Model, *, num_ranks: int = 1) -> None:
-        super().__init__(model)
+    def __init__(self, model: keras.Model, *, num_ranks: int = 1, fast_paths: bool = True) -> None:
+        super().__init__(model, fast_paths=fast_paths)
         self._num_ranks = num_ranks
         self._scored: tuple[Any, Any, Any] | None = None
         """Labels, scores and weights of the step whose graph is being built."""
@@ -197,6 +218,11 @@ def _balance(label: Any) -> Any:
     has_both = ops.logical_and(positives > 0, positives < all_pairs)
     of_kind = ops.where(label > 0, positives, all_pairs - positives)
     return ops.where(has_both, all_pairs / (2 * of_kind), ops.ones_like(label))
+
+
+def _cosines(a: Any, b: Any) -> Any:
+    """The cosine of each row of `a` and the same row of `b`, `(B, 1)`."""
+    return ops.sum(_at_length_one(a) * _at_length_one(b), axis=-1, keepdims=True)
 
 
 def _at_length_one(encodings: Any) -> Any:

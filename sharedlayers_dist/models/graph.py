@@ -9,7 +9,7 @@ that no other module knows what Keras calls them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +150,15 @@ def run_graph(model: keras.Model, known: Mapping[int, Any], *, training: bool | 
         outputs = call_layer(call.layer, args, kwargs, training=training)
         values.update(zip(map(id, call.outputs), keras.tree.flatten(outputs), strict=True))
     return values[id(model.outputs[0])]
+
+
+def gives_output(model: keras.Model, known: Iterable[keras.KerasTensor]) -> bool:
+    """Whether the output of `model` follows from these tensors of its graph alone."""
+    found = {id(tensor) for tensor in known}
+    for call in calls_in_model(model):
+        if not call.is_input and all(id(tensor) in found for tensor in call.inputs):
+            found.update(map(id, call.outputs))
+    return id(model.outputs[0]) in found
 
 
 def call_layer(

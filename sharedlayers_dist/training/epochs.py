@@ -22,6 +22,7 @@ def fit_epochs(
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     on_batch: Callable[[int, int], None],
+    shares_items: bool = False,
 ) -> None:
     """Trains from where `track` starts: once, or first for the rest of an epoch that was begun.
 
@@ -34,6 +35,7 @@ def fit_epochs(
         epochs: Epochs of the whole run.
         callbacks: Told of one training, however often `fit` is called.
         on_batch: Told of each step of the epoch and its pairs on this rank when it has been read.
+        shares_items: Whether the model is given the different items of a batch, each once.
 
     Raises:
         Exception: whatever a reader failed with, where TensorFlow tells its text alone.
@@ -49,12 +51,17 @@ def fit_epochs(
         try:
             with releasing_iterators(model):
                 model.fit(
-                    as_tf_dataset(readers.training, track.data_position, on_batch=on_batch),
+                    as_tf_dataset(
+                        readers.training,
+                        track.data_position,
+                        on_batch=on_batch,
+                        shares_items=shares_items,
+                    ),
                     initial_epoch=first,
                     epochs=end,
                     verbose=0,
                     shuffle=False,  # The reader has done it.
-                    validation_data=_validation_data(readers.validation),
+                    validation_data=_validation_data(readers.validation, shares_items),
                     callbacks=several,
                 )
         except tf.errors.OpError as error:
@@ -68,5 +75,7 @@ def fit_epochs(
     several.finish()
 
 
-def _validation_data(reader: Reader | None) -> tf.data.Dataset | None:
-    return None if reader is None else as_tf_dataset(reader, lambda: (0, 0))
+def _validation_data(reader: Reader | None, shares_items: bool) -> tf.data.Dataset | None:
+    if reader is None:
+        return None
+    return as_tf_dataset(reader, lambda: (0, 0), shares_items=shares_items)

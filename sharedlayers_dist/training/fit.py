@@ -188,6 +188,7 @@ def _train(
                 epochs=config.epochs,
                 callbacks=in_order,
                 on_batch=pairs_of_step.__setitem__,
+                shares_items=run.model.shares_items,
             )
     export_on_rank_zero(run.folder, run.model, RetentionPolicy.from_config(config))
     for line in describe_left_out(run.readers.training):

@@ -30,7 +30,7 @@ class Objective(NamedTuple):
 
 
 def choose_objective(
-    plain: keras.Model, loss: Any, config: DataConfig, *, num_ranks: int
+    plain: keras.Model, loss: Any, config: DataConfig, *, num_ranks: int, fast_paths: bool = True
 ) -> Objective:
     """Chooses the view of a pair model that gives what a loss takes.
 
@@ -39,6 +39,7 @@ def choose_objective(
         loss: As `compile` takes it.
         config: What is read: listed pairs, or batches of groups of items.
         num_ranks: Ranks that train.
+        fast_paths: False to call the encoder as it is, on each item of each pair.
 
     Raises:
         UserError: for a loss that does not go together with the data, the model or its head.
@@ -47,14 +48,14 @@ def choose_objective(
     if takes is None:
         _require_mean(loss)
         if is_grouped and models.find_encoder(plain) is not None:
-            return Objective(models.AllPairsView(plain, num_ranks=num_ranks))
+            return Objective(models.AllPairsView(plain, num_ranks=num_ranks, fast_paths=fast_paths))
         if config.hard_negatives:
             raise UserError(
                 "Hard negatives are mined with one encoder, used on both sides. Received: "
                 f"hard_negatives={config.hard_negatives}, and the model {plain.name!r}. Leave "
                 "hard_negatives out, or make the model with `pair_classifier(encoder)`."
             )
-        return Objective(models.compact_view(plain))
+        return Objective(models.compact_view(plain, fast_paths=fast_paths))
     _require_data(loss, config)
     if getattr(loss, "distance", "cosine") != "cosine":
         raise UserError(
@@ -63,7 +64,8 @@ def choose_objective(
             'loss_options=\'{"distance": "cosine"}\'.'
         )
     is_learned = getattr(loss, "temperature", None) == "learned"
-    view = models.EncodingView(plain, takes, LearnedTemperature() if is_learned else None)
+    last = LearnedTemperature() if is_learned else None
+    view = models.EncodingView(plain, takes, last, fast_paths=fast_paths)
     head = find_cosine_head(plain)
     if head is None:
         raise UserError(

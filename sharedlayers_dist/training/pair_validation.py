@@ -13,6 +13,7 @@ from sharedlayers_dist import dist
 from sharedlayers_dist.data import Reader, as_tf_dataset
 from sharedlayers_dist.data.reading.batch import drop_skipped
 from sharedlayers_dist.errors import UserError
+from sharedlayers_dist.models.compact import CompactView
 from sharedlayers_dist.training.calibration import fit_scale_and_bias
 from sharedlayers_dist.training.iterator_cleanup import releasing_iterators
 
@@ -34,7 +35,7 @@ class ValidatePairs(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, scorer: keras.Model, reader: Reader, head: keras.layers.Dense | None, compare: Any
+        self, scorer: CompactView, reader: Reader, head: keras.layers.Dense | None, compare: Any
     ) -> None:
         super().__init__()
         self._scorer = scorer
@@ -49,7 +50,10 @@ class ValidatePairs(keras.callbacks.Callback):
             scale, bias = dist.broadcast_object(self._fit())
             self._head.set_weights([np.array([[scale]]), np.array([bias])])
         with releasing_iterators(self._scorer):
-            self._scorer.evaluate(as_tf_dataset(self._reader, lambda: (0, 0)), verbose=0)
+            pairs = as_tf_dataset(
+                self._reader, lambda: (0, 0), shares_items=self._scorer.shares_items
+            )
+            self._scorer.evaluate(pairs, verbose=0)
         values = dist.exact_metrics(self._scorer)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in values.items()})

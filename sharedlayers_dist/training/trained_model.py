@@ -27,6 +27,7 @@ from sharedlayers_dist.training.retrieval import FIGURES
 _NOT_COMPILED = (
     "gradient_accumulation",
     "mini_batch_size",
+    "fast_paths",
     "monitor",
     "monitor_mode",
     "early_stopping",
@@ -49,6 +50,8 @@ class TrainedModel:
     metrics: Any
     """Those that do not look at the pairs' weights."""
     weighted_metrics: Any
+    shares_items: bool = False
+    """Whether the view is given the different items of a batch of pairs, each once."""
 
     @property
     def view(self) -> keras.Model:
@@ -95,14 +98,18 @@ def compile_for_training(
         optimizer, loss = built.compiled.optimizer, built.compiled.loss
         metrics, weighted_metrics = keras_hooks.compiled_metrics(built.compiled)
     data = config.group(DataConfig)
-    objective = choose_objective(built.plain, loss, data, num_ranks=num_ranks)
+    fast = options.fast_paths
+    objective = choose_objective(built.plain, loss, data, num_ranks=num_ranks, fast_paths=fast)
+    scorer = None if objective.gives_scores else models.compact_view(built.plain, fast_paths=fast)
     trained = TrainedModel(
         plain=built.plain,
         objective=objective,
-        scorer=None if objective.gives_scores else models.compact_view(built.plain),
+        scorer=scorer,
         loss=loss if objective.head is None else DEFAULT_LOSS,
         metrics=metrics,
         weighted_metrics=weighted_metrics,
+        # Mini-batches are cut along the pairs.
+        shares_items=objective.view.shares_items and not options.mini_batch_size,
     )
     _compile_view(trained.view, loss, _distribute(optimizer, options), trained)
     dist.prepare(

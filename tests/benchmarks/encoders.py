@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from sharedlayers_dist import models
 from sharedlayers_dist.data.order.pk_batches import pair_items, plan_groups
 from sharedlayers_dist.evaluate.figures import measure
-from sharedlayers_dist.models.compact import expand
+from sharedlayers_dist.models.expanding import expand
 from sharedlayers_dist.models.graph import run_graph
 from tests.benchmarks.encoder_data import (
     Pairs,

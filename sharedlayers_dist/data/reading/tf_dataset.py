@@ -11,6 +11,7 @@ import tensorflow as tf
 from sharedlayers_dist.data.reading.batch import Batch, drop_skipped
 from sharedlayers_dist.data.reading.item_reader import ItemBatch, ItemReader
 from sharedlayers_dist.data.reading.reader import Reader
+from sharedlayers_dist.data.reading.shared_items import make_inputs
 
 
 def as_tf_dataset(
@@ -18,6 +19,7 @@ def as_tf_dataset(
     position: Callable[[], tuple[int, int]],
     *,
     on_batch: Callable[[int, int], None] = lambda step, num_samples: None,
+    shares_items: bool = False,
 ) -> tf.data.Dataset:
     """This rank's batches as `model.fit` takes them: `(x, y, sample_weight)`, one for each step.
 
@@ -25,6 +27,9 @@ def as_tf_dataset(
     `(n,)`. Bad rows that the reader skipped are left out, so that losses and metrics are means over
     the usable rows; a step without any on this rank is one padding row of label -1 and weight 0,
     which `dist.prepare(model, num_samples=...)` counts as nothing.
+
+    With `shares_items` a batch has each different item once: `x` is then `{"items": ..., "a": ...,
+    "b": ...}` as in `SharedItems`.
 
     Of an `ItemReader` elements are `(x, y)`: items `(n, *shape)` and int64 `(n, 2)`, the group and
     the key of each; or, of one that gives pairs, `(n, 2, *shape)` and int64 `(n, 3)`, the group and
@@ -42,28 +47,35 @@ def as_tf_dataset(
         position: Tells the epoch and the step in it to start from.
         on_batch: Is told, ahead of the training, each step of the epoch and this rank's samples in
             it, without padding; more than once for a step where there are several iterators.
+        shares_items: Whether the items of pairs are given once each; both sides must be alike.
     """
     if isinstance(reader, ItemReader):
         return _as_dataset(reader, position, _ItemFeed(reader), on_batch)
-    return _as_dataset(reader, position, _PairFeed(reader), on_batch)
+    return _as_dataset(reader, position, _PairFeed(reader, shares_items=shares_items), on_batch)
 
 
 class _PairFeed:
     """Batches of pairs as Keras takes them."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, shares_items: bool) -> None:
         self._codecs = reader.codecs
+        a, b = reader.codecs
+        self._shares_items = shares_items and (a.shape, a.dtype) == (b.shape, b.dtype)
         items = {
             side: tf.TensorSpec((None, *codec.shape), codec.dtype)
             for side, codec in reader.codecs._asdict().items()
         }
+        if self._shares_items:
+            place = tf.TensorSpec((None,), tf.int32)
+            items = {"items": items["a"], "a": place, "b": place}
         label, weight = tf.TensorSpec((None, 1), tf.float32), tf.TensorSpec((None,), tf.float32)
         self.signature = (items, label, weight)
 
     def convert(self, batch: Batch) -> tuple[Any, int]:
         """What Keras takes, and how many samples there are in it."""
         a, b, label, weight, _ = drop_skipped(batch, self._codecs)
-        return ({"a": a, "b": b}, label, weight), int(np.count_nonzero(label != -1))
+        items = make_inputs(a, b, shares_items=self._shares_items)
+        return (items, label, weight), int(np.count_nonzero(label != -1))
 
 
 class _ItemFeed:

@@ -81,10 +81,9 @@ class _Parts:
     """The inputs, part by part."""
 
     def __init__(self, x: Any, size: int | None) -> None:
-        num_rows = tf.shape(_leaves(x)[0])[0]
         self._x = x
-        self._size = num_rows if size is None else size
-        self.count = 1 if size is None else -(-num_rows // size)
+        self._size = size
+        self.count = 1 if size is None else -(-tf.shape(_leaves(x)[0])[0] // size)
         """How many there are, scalar int32."""
 
     @property
@@ -96,10 +95,12 @@ class _Parts:
 
     def take(self, number: tf.Tensor, values: Any = None) -> Any:
         """The rows of a part, of the inputs or of other values with as many rows."""
+        whole = self._x if values is None else values
+        if self._size is None:
+            return whole
         begin = number * self._size
         return tf.nest.map_structure(
-            lambda t: None if t is None else t[begin : begin + self._size],
-            self._x if values is None else values,
+            lambda t: None if t is None else t[begin : begin + self._size], whole
         )
 
 

@@ -6,7 +6,7 @@ from keras import layers
 
 from sharedlayers_dist import models
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.models.compact import keeps_rows_apart
+from sharedlayers_dist.models.independence import keeps_rows_apart
 
 LENGTH, LETTERS = 6, 5
 

@@ -10,8 +10,8 @@ import pytest
 
 from sharedlayers_dist import models
 from sharedlayers_dist.models import encoders
-from sharedlayers_dist.models.compact import keeps_rows_apart
 from sharedlayers_dist.models.graph import layers_within
+from sharedlayers_dist.models.independence import keeps_rows_apart
 
 TEXT = ("character_cnn", "character_gru", "character_transformer")
 ROWS = 6
