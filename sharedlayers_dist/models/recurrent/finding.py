@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from sharedlayers_dist.models.graph import Call, calls_in_model, has_graph
+from sharedlayers_dist.models.graph import Call, calls_in_model, gives_output, has_graph
 from sharedlayers_dist.models.recurrent.cells import CellMath, take_apart
 
 
@@ -36,28 +36,46 @@ def find_recurrent_start(encoder: keras.Layer) -> RecurrentStart | None:
         math = _math_of(encoder)
         return None if math is None else RecurrentStart(math, False, None)
     calls = calls_in_model(encoder)
-    call = _only_call_on(encoder.inputs[0], calls)
-    masking = call.layer if call and isinstance(call.layer, keras.layers.Masking) else None
-    if call is not None and masking is not None:
-        if masking.mask_value != 0:
-            return None
-        call = _only_call_on(call.outputs[0], calls)
-    math = None if call is None else _math_of(call.layer)
-    if call is None or math is None:
-        return None
-    return RecurrentStart(math, masking is not None, call.outputs[0])
+    for call in calls:
+        math, is_masked = _math_of(call.layer), _reads_rows(call, encoder.inputs[0], calls)
+        if math is not None and is_masked is not None and gives_output(encoder, call.outputs):
+            return RecurrentStart(math, is_masked, call.outputs[0])
+    return None
 
 
-def _only_call_on(tensor: keras.KerasTensor, calls: list[Call]) -> Call | None:
-    """The one call that reads a tensor, if it is told nothing else."""
-    readers = [call for call in calls if any(value is tensor for value in call.inputs)]
-    if len(readers) != 1:
+def _reads_rows(call: Call, rows: keras.KerasTensor, calls: list[Call]) -> bool | None:
+    """Whether a call reads these rows with a mask of those that are not zeros, or without (False).
+
+    None where it reads, or is told, anything else.
+    """
+    if _is_on(call, rows):
+        return False
+    makers = {id(tensor): maker for maker in calls for tensor in maker.outputs}
+    masking = makers.get(id(call.called_on))
+    mask = makers.get(id(call.kwargs.get("mask")))
+    if masking is None or mask is None or len(call.inputs) != 2:
         return None
-    others = [
-        value for value in (*readers[0].args, *readers[0].kwargs.values()) if value is not tensor
+    is_masking = isinstance(masking.layer, keras.layers.Masking) and _is_on(masking, rows)
+    is_of_zeros = type(mask.layer).__name__ == "Any" and any(
+        _is_on(mask, tensor) for tensor in _unequal(rows, calls)
+    )
+    return True if is_masking and is_of_zeros and masking.layer.mask_value == 0 else None
+
+
+def _unequal(rows: keras.KerasTensor, calls: list[Call]) -> list[keras.KerasTensor]:
+    """The tensors that say which numbers are not zero, one of which `Masking` computes."""
+    return [
+        call.outputs[0]
+        for call in calls
+        if type(call.layer).__name__ == "NotEqual"
+        and _is_on(call, rows)
+        and list(call.args[1:]) == [0]
     ]
-    is_plain = all(value is None or value is False for value in others)
-    return readers[0] if is_plain else None
+
+
+def _is_on(call: Call, tensor: keras.KerasTensor) -> bool:
+    """Whether a call reads this tensor and no other."""
+    return len(call.inputs) == 1 and call.inputs[0] is tensor
 
 
 def _math_of(layer: Any) -> CellMath | None:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from sharedlayers_dist import models
+from sharedlayers_dist.data.reading.shared_items import make_inputs
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.models.independence import keeps_rows_apart
 
@@ -41,9 +42,15 @@ def assert_the_same_function(model, compact_items, items, *, training=False):
     assert [id(v) for v in view.weights] == [id(v) for v in model.weights]
     labels = np.random.default_rng(3).integers(0, 2, (len(items["a"]), 1)).astype("float32")
     expected = loss_and_gradients(model, items, labels, training)
-    actual = loss_and_gradients(view, compact_items, labels, training)
-    for x, y in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+    plain = models.compact_view(model, fast_paths=False)
+    taken = [(view, compact_items), (plain, compact_items)]
+    if view.shares_items:
+        taken.append((view, make_inputs(*compact_items.values(), shares_items=True)))
+    assert not plain.shares_items
+    for one, x in taken:
+        actual = loss_and_gradients(one, x, labels, training)
+        for value, wanted in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
     return view
 
 
