@@ -6,17 +6,19 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-ROWS = 32
-"""Items of a chunk."""
+_ROWS, _ROWS_OF_FEW, _FEW = 32, 16, 128
+"""Items of a chunk: the most, and those where there are few items, which chunks fit better then."""
 _MOST_LENGTHS = 16
 """Different numbers of steps of a chunk, each of which XLA compiles programs for."""
 
 
 class Chunks(NamedTuple):
-    """Items by their length, the longest first; chunk i is the rows from `i * ROWS` on."""
+    """Items by their length, the longest first; chunk i is the rows from `i * rows` on."""
 
     ids: tf.Tensor
-    """`(count * ROWS, T)`, int32; rows of zeros at the end make the last chunk whole."""
+    """`(count * rows, T)`, int32; rows of zeros at the end make the last chunk whole."""
+    rows: tf.Tensor
+    """Items of a chunk, scalar int32."""
     steps: tf.Tensor
     """How many of the last steps each chunk runs, `(count,)`, int32."""
     order: tf.Tensor
@@ -28,10 +30,12 @@ class Chunks(NamedTuple):
         return tf.shape(self.steps)[0]
 
     def take(self, number: tf.Tensor) -> tf.Tensor:
-        """The ids of a chunk's steps, `(ROWS, steps)`."""
-        rows = self.ids[number * ROWS : (number + 1) * ROWS]
-        length = tf.shape(rows)[1]
-        return tf.ensure_shape(rows[:, length - self.steps[number] :], (ROWS, None))
+        """The ids of a chunk's steps, `(rows, steps)`."""
+        return self.take_rows(self.ids, number)[:, self.ids.shape[1] - self.steps[number] :]
+
+    def take_rows(self, values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """The rows of a chunk, of what `sort` gave."""
+        return values[number * self.rows : (number + 1) * self.rows]
 
     def sort(self, values: tf.Tensor) -> tf.Tensor:
         """One row for each item, in the order of the chunks, with rows of zeros at the end."""
@@ -58,11 +62,14 @@ def cut_into_chunks(ids: tf.Tensor) -> Chunks:
     number_from_end = tf.range(length, 0, -1)
     needed = tf.reduce_max(tf.where(ids == 0, 0, number_from_end), axis=1)
     order = tf.argsort(needed, direction="DESCENDING", stable=True)
-    missing = -tf.shape(ids)[0] % ROWS
+    num_items = tf.shape(ids)[0]
+    rows = tf.where(num_items <= _FEW, _ROWS_OF_FEW, _ROWS)
+    missing = -num_items % rows
     multiple = -(-length // _MOST_LENGTHS)
-    longest = tf.gather(needed, order[::ROWS])
+    longest = tf.gather(needed, order[::rows])
     steps = tf.clip_by_value(-(-longest // multiple) * multiple, min(multiple, length), length)
-    return Chunks(tf.pad(tf.gather(ids, order), [[0, missing], [0, 0]]), steps, order)
+    ids = tf.pad(tf.gather(ids, order), [[0, missing], [0, 0]])
+    return Chunks(ids, rows, steps, order)
 
 
 def move_to_end(ids: tf.Tensor) -> tf.Tensor:

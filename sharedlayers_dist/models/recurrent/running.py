@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.models.recurrent.cells import CellMath, States
-from sharedlayers_dist.models.recurrent.chunks import ROWS, Chunks, cut_into_chunks, move_to_end
+from sharedlayers_dist.models.recurrent.chunks import Chunks, cut_into_chunks, move_to_end
 from sharedlayers_dist.models.recurrent.walk import Trace, Walk, Weights
 
 
@@ -103,7 +103,7 @@ class RecurrentRunner:
 
         def run(number: tf.Tensor, arrays: list[tf.TensorArray]) -> Any:
             ids = chunks.take(number)
-            begin = tuple(tf.repeat(states[number][None], ROWS, axis=0) for states in begins)
+            begin = tuple(tf.repeat(states[number][None], chunks.rows, axis=0) for states in begins)
             if traced:
                 last, trace = self._walk.run_traced(ids, begin, weights)
                 values = [last[0], trace.from_state, *trace.states]
@@ -126,15 +126,15 @@ class RecurrentRunner:
     ) -> tuple[Weights, States]:
         """The gradients by the weights, and by the states that chunks begin with."""
         by_rows = chunks.sort(by_outputs)
-        _, *zeros = self._zeros(ROWS)
+        _, *zeros = self._zeros(chunks.rows)
         units = self._math.units
         widths = (weights.recurrent_kernel.shape[1], *[units] * self._math.num_states)
 
         def run(number: tf.Tensor, values: Any) -> Any:
             sums, arrays = values
-            by_output = tf.ensure_shape(by_rows[number * ROWS :][:ROWS], (ROWS, units))
+            by_output = chunks.take_rows(by_rows, number)
             from_state, *states = (
-                tf.ensure_shape(array.read(number), (None, ROWS, width))
+                tf.ensure_shape(array.read(number), (None, None, width))
                 for array, width in zip(traces, widths, strict=True)
             )
             by_begin, by_weights = self._walk.go_back(
@@ -156,7 +156,7 @@ class RecurrentRunner:
         by_weights, by_begins = _for_each(chunks, run, (sums, arrays))
         return by_weights, tuple(tf.ensure_shape(by.stack(), (None, units)) for by in by_begins)
 
-    def _zeros(self, rows: int) -> States:
+    def _zeros(self, rows: Any) -> States:
         return (tf.zeros((rows, self._math.units)),) * self._math.num_states
 
 

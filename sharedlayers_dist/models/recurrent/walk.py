@@ -63,9 +63,9 @@ class Walk:
     def _run_traced(self, ids: Any, begin: States, weights: Weights) -> tuple[States, Trace]:
         """The same, and what the way back needs."""
         ids = tf.transpose(ids)
-        num_steps, num_rows = tf.shape(ids)[0], ids.shape[1]
-        width = weights.recurrent_kernel.shape[1]
-        arrays = [_array(num_steps, (num_rows, n)) for n in (width, *(s.shape[1] for s in begin))]
+        num_steps = tf.shape(ids)[0]
+        widths = (weights.recurrent_kernel.shape[1], *(states.shape[1] for states in begin))
+        arrays = [_array(num_steps, ids.shape[1], width) for width in widths]
 
         def step(number: Any, values: Any) -> Any:
             states, arrays = values
@@ -94,7 +94,7 @@ class Walk:
             by_before: Those by the states before each step, `(steps, rows, units)` each; or None.
         """
         ids = tf.transpose(ids)
-        num_steps, num_rows = tf.shape(ids)[0], ids.shape[1]
+        num_steps = tf.shape(ids)[0]
         width = weights.recurrent_kernel.shape[1]
         num_arrays = 1 if self._math.adds else 2
 
@@ -121,7 +121,7 @@ class Walk:
             ]
             return number - 1, (by_states, written)
 
-        arrays = [_array(num_steps, (num_rows, width)) for _ in range(num_arrays)]
+        arrays = [_array(num_steps, ids.shape[1], width) for _ in range(num_arrays)]
         by_begin, arrays = _loop(step, num_steps, (by_last, arrays), backward=True)
         by_from_state, by_rows = ([tf.reshape(a.stack(), (-1, width)) for a in arrays] * 2)[:2]
         outputs = tf.reshape(trace.states[0], (-1, self._math.units))
@@ -148,8 +148,8 @@ class Walk:
         return tuple(tf.where(is_there, a, b) for a, b in zip(after, states, strict=True))
 
 
-def _array(num_steps: Any, shape: tuple[int, ...]) -> tf.TensorArray:
-    return tf.TensorArray(tf.float32, size=num_steps, element_shape=shape)
+def _array(num_steps: Any, num_rows: int | None, width: int) -> tf.TensorArray:
+    return tf.TensorArray(tf.float32, size=num_steps, element_shape=(num_rows, width))
 
 
 def _loop(body: Any, num_steps: Any, values: Any, *, backward: bool = False) -> Any:

@@ -7,11 +7,13 @@ import tensorflow as tf
 from keras import layers
 
 from sharedlayers_dist.models.recurrent.cells import take_apart
-from sharedlayers_dist.models.recurrent.chunks import ROWS, cut_into_chunks, move_to_end
+from sharedlayers_dist.models.recurrent.chunks import cut_into_chunks, move_to_end
 from sharedlayers_dist.models.recurrent.finding import find_recurrent_start
 from sharedlayers_dist.models.recurrent.running import RecurrentRunner
 
 LENGTH, LETTERS, UNITS = 40, 9, 5
+ROWS = 16
+"""Items of a chunk, where there are few."""
 LAYERS = {
     "lstm": lambda: layers.LSTM(UNITS),
     "lstm-without-bias": lambda: layers.LSTM(UNITS, use_bias=False),
@@ -113,18 +115,19 @@ def test_chunks_cover_what_items_need_in_few_numbers_of_steps(length):
         ids = np.where(np.arange(length)[None] < length - needed[:, None], 0, 7)
         chunks = cut_into_chunks(tf.constant(ids, tf.int32))
         steps = chunks.steps.numpy()
-        assert len(steps) == -(-num_items // ROWS)
+        rows = int(chunks.rows)
+        assert len(steps) == -(-num_items // rows)
         assert steps.min() > 0
         assert steps.max() <= length
         for number in range(len(steps)):
-            places = chunks.order.numpy()[number * ROWS : (number + 1) * ROWS]
+            places = chunks.order.numpy()[number * rows : (number + 1) * rows]
             assert needed[places].max(initial=0) <= steps[number]
             taken = chunks.take(number).numpy()
             np.testing.assert_array_equal(taken[: len(places)], ids[places][:, -steps[number] :])
             assert not taken[len(places) :].any()
         seen |= set(steps.tolist())
-        rows = chunks.sort(tf.constant(ids, tf.float32))
-        np.testing.assert_array_equal(chunks.restore(rows)[:num_items], ids)
+        values = chunks.sort(tf.constant(ids, tf.float32))
+        np.testing.assert_array_equal(chunks.restore(values)[:num_items], ids)
     assert len(seen) <= 16
     if length == 280:
         assert len(seen) > 8  # So that short items do not run the steps of long ones.

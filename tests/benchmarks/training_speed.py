@@ -1,0 +1,213 @@
+"""Training pairs a second of the tweet model: `python -m tests.benchmarks.training_speed`.
+
+Each line of the table is a process of its own, as its users would start it, and they take turns:
+
+- the notebook's code in today's Keras: dense matrices, one LSTM called on both sides, `fit`;
+- `sharedlayers_dist.train` without its fast paths, and with them, in one process;
+- the same on two ranks.
+
+Pairs are the project's own tweets (mean 84 characters), or with `--full` texts of 280 characters.
+Speed is that of the steps after the first seconds, in which graphs and programs are compiled; the
+seconds to the first step are from the start of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+STARTED = time.time()
+SECONDS_TO_WARM_UP, SECONDS = 10.0, 10.0
+ROLES = {
+    "the notebook as written": ("notebook", 1),
+    "without fast paths": ("plain", 1),
+    "one process": ("fast", 1),
+    "two ranks": ("fast", 2),
+}
+
+
+class Measure:
+    """Times the steps of a training, and ends it."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._times: list[float] = []
+        self._first = 0.0
+
+    def add_step(self) -> None:
+        """Called after each step."""
+        now = time.perf_counter()
+        if not self._first:
+            self._first, self._seconds_to_first = now, time.time() - STARTED
+        if now - self._first >= SECONDS_TO_WARM_UP:
+            self._times.append(now)
+        if len(self._times) > 3 and self._times[-1] - self._times[0] >= SECONDS:
+            self._report()
+            os._exit(0)
+
+    def _report(self) -> None:
+        seconds = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found = {
+            "pairs": self._batch_size / seconds,
+            "megabytes": megabytes,
+            "first": self._seconds_to_first,
+        }
+        print(f"found {json.dumps(found)}", flush=True)
+
+
+def run_role(role: str, folder: Path, batch_size: int) -> None:
+    """Trains until enough steps are timed."""
+    import keras
+
+    measure = Measure(batch_size)
+
+    class AfterStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            measure.add_step()
+
+    if role == "notebook":
+        train_as_notebook(folder, batch_size, AfterStep())
+        return
+    from sharedlayers_dist import TrainConfig, train
+
+    run = os.environ.get("BENCHMARK_RUN", tempfile.mkdtemp())
+    config = TrainConfig(
+        model="tweet_pair",
+        pairs=str(folder),
+        output=f"{run}/run",
+        batch_size=batch_size,
+        epochs=10_000,
+        fast_paths=role == "fast",
+        checkpoint_minutes=60.0,
+    )
+    train(config, [AfterStep()])
+
+
+def train_as_notebook(folder: Path, batch_size: int, callback: Any) -> None:
+    """The notebook's code: matrices in memory, and one LSTM for both sides."""
+    import keras
+    from keras import layers
+
+    table = pq.read_table(folder).slice(0, 2_048)
+    alphabet = json.loads(table.schema.metadata[b"sharedlayers"])["alphabet"]
+    column = {character: place for place, character in enumerate(alphabet)}
+
+    def encode(texts: list[str]) -> np.ndarray:
+        data = np.zeros((len(texts), 280, 256), np.float32)
+        for row, text in enumerate(texts):
+            text = text[-280:]
+            for step, character in enumerate(text, 280 - len(text)):
+                if character in column:
+                    data[row, step, column[character]] = 1
+        return data
+
+    data_a, data_b = (encode(table[side].to_pylist()) for side in "ab")
+    labels = table["label"].to_numpy()
+    tweet_a, tweet_b = keras.Input((280, 256)), keras.Input((280, 256))
+    shared_lstm = layers.LSTM(64)
+    merged = layers.concatenate([shared_lstm(tweet_a), shared_lstm(tweet_b)], axis=-1)
+    model = keras.Model([tweet_a, tweet_b], layers.Dense(1, activation="sigmoid")(merged))
+    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+    model.fit(
+        [data_a, data_b],
+        labels,
+        epochs=10_000,
+        batch_size=batch_size,
+        callbacks=[callback],
+        verbose=0,
+    )
+
+
+def write_pairs(folder: Path, *, full: bool) -> Path:
+    """The training set of the project's own tweets; `full` makes each text 280 characters long."""
+    subprocess.run(
+        [sys.executable, "datasets/tweets.py", "--output", str(folder)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    if full:
+        for file in (folder / "train").glob("*.parquet"):
+            table = pq.read_table(file)
+            for place, side in enumerate("ab"):
+                texts = [(f"{text} " * 280)[:280] for text in table[side].to_pylist()]
+                table = table.set_column(place, side, pa.array(texts))
+            pq.write_table(table, file, row_group_size=5_000)
+    return folder / "train"
+
+
+def measure(role: str, num_ranks: int, folder: Path, batch_size: int) -> dict[str, float]:
+    """Runs a role in processes of its own, and returns what rank zero has measured."""
+    command = [sys.executable, "-m", "tests.benchmarks.training_speed", "--role", role]
+    command += ["--folder", str(folder), "--batch-size", str(batch_size)]
+    if num_ranks > 1:
+        horovodrun = str(Path(sys.executable).parent / "horovodrun")
+        command = [horovodrun, "-np", str(num_ranks), "--gloo", *command]
+    with tempfile.TemporaryDirectory() as run:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"BENCHMARK_RUN": run, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    lines = [line.split("found ", 1)[1] for line in done.stdout.splitlines() if "found {" in line]
+    if not lines:
+        raise RuntimeError(f"{command} has measured nothing:\n{done.stdout}\n{done.stderr}")
+    found: dict[str, float] = json.loads(lines[0])
+    return found
+
+
+def main() -> None:
+    """Prints a table for each batch size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, nargs="*", default=[32, 256, 1024])
+    parser.add_argument("--full", action="store_true", help="texts of 280 characters")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lines", nargs="*", default=list(ROLES), choices=ROLES)
+    parser.add_argument("--role", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        run_role(options.role, options.folder, options.batch_size[0])
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = write_pairs(Path(temporary) / "tweets", full=options.full)
+        for batch_size in options.batch_size:
+            found: dict[str, list[dict[str, float]]] = {line: [] for line in options.lines}
+            for _ in range(options.rounds):
+                for line in options.lines:
+                    found[line].append(measure(*ROLES[line], folder, batch_size))
+            print_table(batch_size, found)
+
+
+def print_table(batch_size: int, found: dict[str, list[dict[str, float]]]) -> None:
+    """Medians over the rounds; ratios are to the first line, round by round."""
+    first = next(iter(found.values()))
+    print(f"\n| batch {batch_size} | pairs/s | ratio | first step, s | MB a process |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for line, rounds in found.items():
+        ratios = [one["pairs"] / base["pairs"] for one, base in zip(rounds, first, strict=True)]
+        middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        print(
+            f"| {line} | {middle['pairs']:,.0f} | {statistics.median(ratios):.1f} | "
+            f"{middle['first']:.0f} | {middle['megabytes']:,.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
