@@ -14,6 +14,7 @@ import tensorflow as tf
 from sharedlayers_dist.dist.gpus import pin_gpu, require_any_gpu
 from sharedlayers_dist.dist.horovod_library import import_horovod
 from sharedlayers_dist.dist.stall import StallWatch
+from sharedlayers_dist.dist.threads import share_cores
 from sharedlayers_dist.errors import CollectiveUserError, SetupError, UserError
 from sharedlayers_dist.world import Launch, World
 
@@ -41,7 +42,8 @@ def init(
     Without a launcher, or with one rank, this is a single process, Horovod need not be installed,
     and everything else in this package does nothing.
 
-    Each rank takes one GPU, that of its local rank, and lets its memory grow.
+    Each rank takes one GPU, that of its local rank, and lets its memory grow; and ranks of one host
+    share its cores out, where the environment does not say how many threads they have.
 
     Args:
         require_gpu: Whether a rank without a GPU is an error.
@@ -109,6 +111,7 @@ def _join(
         local_rank=horovod.local_rank(),
         local_size=horovod.local_size(),
     )
+    share_cores(world.local_size)
     pin_gpu(world, require_gpu)
     _horovod = horovod
     if limit > 0:

@@ -6,19 +6,17 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-_ROWS, _ROWS_OF_FEW, _FEW = 32, 16, 128
-"""Items of a chunk: the most, and those where there are few items, which chunks fit better then."""
-_MOST_LENGTHS = 16
-"""Different numbers of steps of a chunk, each of which XLA compiles programs for."""
+ROWS = 24
+"""Items of a chunk."""
+_LENGTHS = 5
+"""Different lengths of chunks, each of which XLA compiles programs for."""
 
 
 class Chunks(NamedTuple):
-    """Items by their length, the longest first; chunk i is the rows from `i * rows` on."""
+    """Items by their length, the longest first; chunk i is the rows from `i * ROWS` on."""
 
     ids: tf.Tensor
-    """`(count * rows, T)`, int32; rows of zeros at the end make the last chunk whole."""
-    rows: tf.Tensor
-    """Items of a chunk, scalar int32."""
+    """`(count * ROWS, T)`, int32; rows of zeros at the end make the last chunk whole."""
     steps: tf.Tensor
     """How many of the last steps each chunk runs, `(count,)`, int32."""
     order: tf.Tensor
@@ -29,13 +27,13 @@ class Chunks(NamedTuple):
         """How many chunks there are, scalar int32."""
         return tf.shape(self.steps)[0]
 
-    def take(self, number: tf.Tensor) -> tf.Tensor:
-        """The ids of a chunk's steps, `(rows, steps)`."""
-        return self.take_rows(self.ids, number)[:, self.ids.shape[1] - self.steps[number] :]
-
-    def take_rows(self, values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        """The rows of a chunk, of what `sort` gave."""
-        return values[number * self.rows : (number + 1) * self.rows]
+    def take(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The ids of a chunk, `(ROWS, length)`, and how many of the first are not run."""
+        rows = self.ids[number * ROWS :][:ROWS]
+        longest, steps = self.ids.shape[1], self.steps[number]
+        multiple = -(-longest // _LENGTHS)
+        length = tf.minimum(-(-steps // multiple) * multiple, longest)
+        return tf.ensure_shape(rows[:, longest - length :], (ROWS, None)), length - steps
 
     def sort(self, values: tf.Tensor) -> tf.Tensor:
         """One row for each item, in the order of the chunks, with rows of zeros at the end."""
@@ -54,22 +52,16 @@ def cut_into_chunks(ids: tf.Tensor) -> Chunks:
         ids: `(items, T)`, int32.
 
     Example:
-        >>> chunks = cut_into_chunks(tf.constant([[0, 0, 3, 0], [0, 0, 0, 0], [1, 0, 0, 2]]))
+        >>> chunks = cut_into_chunks(tf.constant([[0, 0, 3, 0], [0, 0, 0, 0], [0, 1, 0, 2]]))
         >>> chunks.order.numpy().tolist(), chunks.steps.numpy().tolist()
-        ([2, 0, 1], [4])
+        ([2, 0, 1], [3])
     """
-    length = ids.shape[1]
-    number_from_end = tf.range(length, 0, -1)
+    number_from_end = tf.range(ids.shape[1], 0, -1)
     needed = tf.reduce_max(tf.where(ids == 0, 0, number_from_end), axis=1)
     order = tf.argsort(needed, direction="DESCENDING", stable=True)
-    num_items = tf.shape(ids)[0]
-    rows = tf.where(num_items <= _FEW, _ROWS_OF_FEW, _ROWS)
-    missing = -num_items % rows
-    multiple = -(-length // _MOST_LENGTHS)
-    longest = tf.gather(needed, order[::rows])
-    steps = tf.clip_by_value(-(-longest // multiple) * multiple, min(multiple, length), length)
-    ids = tf.pad(tf.gather(ids, order), [[0, missing], [0, 0]])
-    return Chunks(ids, rows, steps, order)
+    missing = -tf.shape(ids)[0] % ROWS
+    steps = tf.maximum(tf.gather(needed, order[::ROWS]), 1)
+    return Chunks(tf.pad(tf.gather(ids, order), [[0, missing], [0, 0]]), steps, order)
 
 
 def move_to_end(ids: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from sharedlayers_dist.models.recurrent.cells import CellMath, States
-from sharedlayers_dist.models.recurrent.chunks import Chunks, cut_into_chunks, move_to_end
+from sharedlayers_dist.models.recurrent.chunks import ROWS, Chunks, cut_into_chunks, move_to_end
 from sharedlayers_dist.models.recurrent.walk import Trace, Walk, Weights
 
 
@@ -83,14 +83,15 @@ class RecurrentRunner:
         @tf.custom_gradient
         def run(*values: Any) -> Any:
             weights = Weights(*_unwatched(values))
-            last, trace = self._walk.run_traced(ids, zeros, weights)
+            last, trace = self._walk.run_traced(ids, tf.constant(0), zeros, weights)
             states = [tf.concat([s[:, 0], e], 0) for s, e in zip(trace.states, last, strict=True)]
 
             def differentiate(*gradients: Any) -> Weights:
                 by_states = tuple(map(tf.convert_to_tensor, gradients))  # Of rows, as gathered.
                 by_last = tuple(by[length:] for by in by_states)
                 by_before = tuple(by[:length, None] for by in by_states)
-                return self._walk.go_back(ids, trace, weights, by_last, by_before)[1]
+                nothing = tf.constant(0)
+                return self._walk.go_back(ids, nothing, trace, weights, by_last, by_before)[1]
 
             return states, differentiate
 
@@ -102,13 +103,13 @@ class RecurrentRunner:
         """The outputs of all items, `(items, units)`, and a trace of each chunk if asked for."""
 
         def run(number: tf.Tensor, arrays: list[tf.TensorArray]) -> Any:
-            ids = chunks.take(number)
-            begin = tuple(tf.repeat(states[number][None], chunks.rows, axis=0) for states in begins)
+            part = chunks.take(number)
+            begin = tuple(tf.repeat(states[number][None], ROWS, axis=0) for states in begins)
             if traced:
-                last, trace = self._walk.run_traced(ids, begin, weights)
+                last, trace = self._walk.run_traced(*part, begin, weights)
                 values = [last[0], trace.from_state, *trace.states]
             else:
-                values = [self._walk.run(ids, begin, weights)[0]]
+                values = [self._walk.run(*part, begin, weights)[0]]
             written = [a.write(number, value) for a, value in zip(arrays, values, strict=True)]
             return number + 1, written
 
@@ -126,19 +127,19 @@ class RecurrentRunner:
     ) -> tuple[Weights, States]:
         """The gradients by the weights, and by the states that chunks begin with."""
         by_rows = chunks.sort(by_outputs)
-        _, *zeros = self._zeros(chunks.rows)
+        _, *zeros = self._zeros(ROWS)
         units = self._math.units
         widths = (weights.recurrent_kernel.shape[1], *[units] * self._math.num_states)
 
         def run(number: tf.Tensor, values: Any) -> Any:
             sums, arrays = values
-            by_output = chunks.take_rows(by_rows, number)
+            by_output = tf.ensure_shape(by_rows[number * ROWS :][:ROWS], (ROWS, units))
             from_state, *states = (
-                tf.ensure_shape(array.read(number), (None, None, width))
+                tf.ensure_shape(array.read(number), (None, ROWS, width))
                 for array, width in zip(traces, widths, strict=True)
             )
             by_begin, by_weights = self._walk.go_back(
-                chunks.take(number),
+                *chunks.take(number),
                 Trace(from_state, tuple(states)),
                 weights,
                 (by_output, *zeros),
@@ -156,7 +157,7 @@ class RecurrentRunner:
         by_weights, by_begins = _for_each(chunks, run, (sums, arrays))
         return by_weights, tuple(tf.ensure_shape(by.stack(), (None, units)) for by in by_begins)
 
-    def _zeros(self, rows: Any) -> States:
+    def _zeros(self, rows: int) -> States:
         return (tf.zeros((rows, self._math.units)),) * self._math.num_states
 
 

@@ -29,13 +29,15 @@ class Trace(NamedTuple):
     """What a walk leaves for the way back."""
 
     from_state: Any
-    """`(steps, rows, G)`."""
+    """`(length, rows, G)`."""
     states: States
-    """Those that each step begins with, `(steps, rows, units)` each."""
+    """Those that each step begins with, `(length, rows, units)` each."""
 
 
 class Walk:
-    """The programs of one cell; XLA compiles each once for each number of steps and rows.
+    """The programs of one cell; XLA compiles each once for each length and number of rows.
+
+    How many of the first steps are skipped is known when they run: so a few lengths serve all.
 
     Args:
         math: The cell.
@@ -50,18 +52,27 @@ class Walk:
         self.run_traced = tf.function(self._run_traced, **options)
         self.go_back = tf.function(self._go_back, **options)
 
-    def _run(self, ids: Any, begin: States, weights: Weights) -> States:
-        """The states after all steps of ids `(rows, steps)`."""
+    def _run(self, ids: Any, skipped: Any, begin: States, weights: Weights) -> States:
+        """The states after the last step.
+
+        Args:
+            ids: The ids of all steps, `(rows, length)`.
+            skipped: How many of the first steps are not run, scalar int32.
+            begin: The states before the first step that is run, `(rows, units)` each.
+            weights: Those of the layer.
+        """
         ids = tf.transpose(ids)
 
         def step(number: Any, states: States) -> tuple[Any, States]:
             from_state = self._from_state(states, weights)
             return number + 1, self._step(ids[number], from_state, states, weights.rows_of_ids)
 
-        return _loop(step, tf.shape(ids)[0], begin)
+        return _loop(step, skipped, tf.shape(ids)[0], begin)
 
-    def _run_traced(self, ids: Any, begin: States, weights: Weights) -> tuple[States, Trace]:
-        """The same, and what the way back needs."""
+    def _run_traced(
+        self, ids: Any, skipped: Any, begin: States, weights: Weights
+    ) -> tuple[States, Trace]:
+        """The same, and what the way back needs: zeros for the steps that are skipped."""
         ids = tf.transpose(ids)
         num_steps = tf.shape(ids)[0]
         widths = (weights.recurrent_kernel.shape[1], *(states.shape[1] for states in begin))
@@ -77,21 +88,28 @@ class Walk:
             states = self._step(ids[number], from_state, states, weights.rows_of_ids)
             return number + 1, (states, arrays)
 
-        states, arrays = _loop(step, num_steps, (begin, arrays))
+        states, arrays = _loop(step, skipped, num_steps, (begin, arrays))
         from_state, *before = (array.stack() for array in arrays)
         return states, Trace(from_state, tuple(before))
 
     def _go_back(
-        self, ids: Any, trace: Trace, weights: Weights, by_last: States, by_before: States | None
+        self,
+        ids: Any,
+        skipped: Any,
+        trace: Trace,
+        weights: Weights,
+        by_last: States,
+        by_before: States | None,
     ) -> tuple[States, Weights]:
         """The gradients by the states at the beginning, and by the weights.
 
         Args:
             ids: As in `run`.
+            skipped: As in `run`.
             trace: What `run_traced` left.
             weights: As in `run`.
             by_last: The gradients by the states after all steps.
-            by_before: Those by the states before each step, `(steps, rows, units)` each; or None.
+            by_before: Those by the states before each step, `(length, rows, units)` each; or None.
         """
         ids = tf.transpose(ids)
         num_steps = tf.shape(ids)[0]
@@ -122,7 +140,7 @@ class Walk:
             return number - 1, (by_states, written)
 
         arrays = [_array(num_steps, ids.shape[1], width) for _ in range(num_arrays)]
-        by_begin, arrays = _loop(step, num_steps, (by_last, arrays), backward=True)
+        by_begin, arrays = _loop(step, skipped, num_steps, (by_last, arrays), backward=True)
         by_from_state, by_rows = ([tf.reshape(a.stack(), (-1, width)) for a in arrays] * 2)[:2]
         outputs = tf.reshape(trace.states[0], (-1, self._math.units))
         return by_begin, Weights(
@@ -152,11 +170,10 @@ def _array(num_steps: Any, num_rows: int | None, width: int) -> tf.TensorArray:
     return tf.TensorArray(tf.float32, size=num_steps, element_shape=(num_rows, width))
 
 
-def _loop(body: Any, num_steps: Any, values: Any, *, backward: bool = False) -> Any:
-    """Runs `body(number, values)` for each step, from the first on or from the last on back."""
-    first = num_steps - 1 if backward else tf.constant(0)
+def _loop(body: Any, first: Any, end: Any, values: Any, *, backward: bool = False) -> Any:
+    """Runs `body(number, values)` for the steps from `first` on, or from the last back to it."""
 
     def goes_on(number: Any, _: Any) -> Any:
-        return number >= 0 if backward else number < num_steps
+        return number >= first if backward else number < end
 
-    return tf.while_loop(goes_on, body, (first, values), maximum_iterations=num_steps)[1]
+    return tf.while_loop(goes_on, body, (end - 1 if backward else first, values))[1]

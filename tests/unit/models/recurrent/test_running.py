@@ -7,13 +7,11 @@ import tensorflow as tf
 from keras import layers
 
 from sharedlayers_dist.models.recurrent.cells import take_apart
-from sharedlayers_dist.models.recurrent.chunks import cut_into_chunks, move_to_end
+from sharedlayers_dist.models.recurrent.chunks import ROWS, cut_into_chunks, move_to_end
 from sharedlayers_dist.models.recurrent.finding import find_recurrent_start
 from sharedlayers_dist.models.recurrent.running import RecurrentRunner
 
 LENGTH, LETTERS, UNITS = 40, 9, 5
-ROWS = 16
-"""Items of a chunk, where there are few."""
 LAYERS = {
     "lstm": lambda: layers.LSTM(UNITS),
     "lstm-without-bias": lambda: layers.LSTM(UNITS, use_bias=False),
@@ -107,30 +105,27 @@ def test_few_items_and_items_of_one_length(num_items, length):
 
 
 @pytest.mark.parametrize("length", [1, 3, 16, 17, 280])
-def test_chunks_cover_what_items_need_in_few_numbers_of_steps(length):
+def test_chunks_run_what_items_need_in_few_lengths(length):
     rng = np.random.default_rng(length)
-    seen = set()
+    lengths = set()
     for num_items in (1, 31, 300):
         needed = rng.integers(0, length + 1, num_items)
         ids = np.where(np.arange(length)[None] < length - needed[:, None], 0, 7)
         chunks = cut_into_chunks(tf.constant(ids, tf.int32))
-        steps = chunks.steps.numpy()
-        rows = int(chunks.rows)
-        assert len(steps) == -(-num_items // rows)
-        assert steps.min() > 0
-        assert steps.max() <= length
-        for number in range(len(steps)):
-            places = chunks.order.numpy()[number * rows : (number + 1) * rows]
-            assert needed[places].max(initial=0) <= steps[number]
-            taken = chunks.take(number).numpy()
-            np.testing.assert_array_equal(taken[: len(places)], ids[places][:, -steps[number] :])
-            assert not taken[len(places) :].any()
-        seen |= set(steps.tolist())
+        assert len(chunks.steps) == -(-num_items // ROWS)
+        for number, steps in enumerate(chunks.steps.numpy()):
+            places = chunks.order.numpy()[number * ROWS : (number + 1) * ROWS]
+            assert steps == max(needed[places].max(), 1)
+            taken, skipped = chunks.take(number)
+            assert taken.shape[1] - skipped == steps
+            np.testing.assert_array_equal(
+                taken[: len(places)], ids[places][:, length - taken.shape[1] :]
+            )
+            assert not taken[len(places) :].numpy().any()
+            lengths.add(taken.shape[1])
         values = chunks.sort(tf.constant(ids, tf.float32))
         np.testing.assert_array_equal(chunks.restore(values)[:num_items], ids)
-    assert len(seen) <= 16
-    if length == 280:
-        assert len(seen) > 8  # So that short items do not run the steps of long ones.
+    assert len(lengths) <= 5
 
 
 def test_what_is_passed_over_goes_to_the_front():
