@@ -50,10 +50,9 @@ def init(
         require_nccl: Whether a Horovod that cannot reduce over NCCL is an error.
         stall_limit_seconds: How long a step, or a callback that compares or adds up, waits for a
             rank that does not come before all ranks get an error; None for 100, or for what the
-            first call chose. The environment's
-            `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` wins over it; 0 there means for ever. It must be
-            longer than anything that one rank does alone while the others wait, such as writing a
-            checkpoint.
+            first call chose. `HOROVOD_STALL_SHUTDOWN_TIME_SECONDS` in the environment wins over it;
+            0 there means for ever. It must be longer than anything that one rank does alone while
+            the others wait, such as writing a checkpoint.
         process_sets: Handed on to `horovod.tensorflow.init`.
 
     Returns:

@@ -12,34 +12,34 @@ from sharedlayers_dist.training.callbacks import ContinuousCallbackList
 from sharedlayers_dist.training.iterator_cleanup import releasing_iterators
 from sharedlayers_dist.training.position import PositionTracker
 from sharedlayers_dist.training.readers import Readers
+from sharedlayers_dist.training.trained_model import TrainedModel
 
 
 def fit_epochs(
-    model: keras.Model,
+    trained: TrainedModel,
     readers: Readers,
     track: PositionTracker,
     *,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     on_batch: Callable[[int, int], None],
-    shares_items: bool = False,
 ) -> None:
     """Trains from where `track` starts: once, or first for the rest of an epoch that was begun.
 
     Keras takes the number of steps from the dataset, once for a call of `fit`.
 
     Args:
-        model: The compiled model.
+        trained: The compiled model.
         readers: The pairs of this rank.
         track: The run's position.
         epochs: Epochs of the whole run.
         callbacks: Told of one training, however often `fit` is called.
         on_batch: Told of each step of the epoch and its pairs on this rank when it has been read.
-        shares_items: Whether the model is given the different items of a batch, each once.
 
     Raises:
         Exception: whatever a reader failed with, where TensorFlow tells its text alone.
     """
+    model, shares_items = trained.view, trained.shares_items
     start = track.start
     ends = [start.epoch + 1, epochs] if start.step_of_epoch else [epochs]
     several = ContinuousCallbackList(

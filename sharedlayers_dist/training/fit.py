@@ -146,7 +146,7 @@ def _train(
     stream: TextIO | TextIOBase | None,
 ) -> TrainResult:
     """Runs the epochs that are left and leaves the models behind."""
-    config, setup, model = run.config, run.setup, run.model.view
+    config, setup = run.config, run.setup
     steps_per_epoch = run.readers.training.steps_per_epoch
     track = PositionTracker(setup.start, steps_per_epoch=steps_per_epoch, epochs=config.epochs)
     progress = _begin_progress(run, stream)
@@ -182,13 +182,12 @@ def _train(
         ]
         if setup.start.epoch < config.epochs and not setup.state.get("is_stopped"):
             fit_epochs(
-                model,
+                run.model,
                 run.readers_of_fit,
                 track,
                 epochs=config.epochs,
                 callbacks=in_order,
                 on_batch=pairs_of_step.__setitem__,
-                shares_items=run.model.shares_items,
             )
     export_on_rank_zero(run.folder, run.model, RetentionPolicy.from_config(config))
     for line in describe_left_out(run.readers.training):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from sharedlayers_dist import dist, models
 from sharedlayers_dist.config import TrainConfig
@@ -22,6 +23,7 @@ from sharedlayers_dist.data import (
     Reader,
 )
 from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
+from sharedlayers_dist.dist.threads import cores_of_rank
 from sharedlayers_dist.training.data_sources import CodedSource
 from sharedlayers_dist.world import World
 
@@ -54,11 +56,13 @@ def open_readers(
     world: World,
     access: DataAccess,
 ) -> Readers:
-    """This rank's readers.
+    """This rank's readers; Arrow's threads are this rank's share of its host's cores.
 
     Raises:
         UserError: for more ranks than streams, or items that make no pairs.
     """
+    if world.local_size > 1:
+        pa.set_cpu_count(cores_of_rank(world.local_size))
 
     def open_one(pairs: CodedSource, *, shuffle: bool) -> Reader:
         if isinstance(pairs.source, GroupedItems):

@@ -41,7 +41,7 @@ MAY_IMPORT = {
 }
 # The rooms inside a part, and which of them each may import; "" are the modules beside the rooms.
 ROOMS_MAY_IMPORT: dict[str, dict[str, set[str]]] = {
-    "models": {"": set(), "encoders": set()},
+    "models": {"": {"recurrent"}, "encoders": set(), "recurrent": set()},
     "data": {
         "items": set(),
         "": {"items"},
@@ -58,6 +58,7 @@ ROOMS_MAY_IMPORT: dict[str, dict[str, set[str]]] = {
 MODULES_MAY_IMPORT = {
     # A layer that averages over the ranks by the weights of the step's samples.
     ("dist", "batch_norm"): {"gradients.keras_hooks", "gradients.sample_counts"},
+    ("models", "recurrent"): {"graph"},  # What an encoder begins with.
     # What a checkpoint holds of a run, and when one is asked for.
     ("training", "checkpoints"): {"finite", "position", "preemption", "strict_json"},
     ("ray", "reading"): {"same_sources"},  # That an actor runs the code of its driver.
