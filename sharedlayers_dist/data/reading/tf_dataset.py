@@ -116,6 +116,11 @@ def _as_dataset(
     _, start_step = position()
     batches = tf.data.Dataset.from_generator(generate, output_signature=feed.signature)
     # The reader is ahead already; one more batch hides the copy into TensorFlow's memory.
-    return batches.prefetch(1).apply(
+    batches = batches.prefetch(1).apply(
         tf.data.experimental.assert_cardinality(reader.steps_per_epoch - start_step)
     )
+    # There is nothing to tune, and an iterator that ends waits until its tuner next wakes up, which
+    # sleeps for twice as long each time: seconds at the end of each epoch.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)

@@ -168,3 +168,9 @@ def test_the_readers_own_error_can_be_had_beside_tensorflows(tmp_path):
         f"{tmp_path}/1.parquet, row group 0, row 0: its label is 2"
     )
     assert count_threads() == 0
+
+
+def test_nothing_is_tuned_which_the_end_of_an_epoch_would_wait_for(tmp_path):
+    write_dataset(tmp_path, [[20]])
+    dataset = as_tf_dataset(open_reader(tmp_path), lambda: (0, 0))
+    assert dataset.options().autotune.enabled is False
