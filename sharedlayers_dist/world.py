@@ -148,3 +148,8 @@ class World:
     def is_rank_zero(self) -> bool:
         """Whether this is the one process that writes files and shows progress."""
         return self.rank == 0
+
+    @property
+    def cores(self) -> int:
+        """This process's share of the cores that its host gives it, at least 1."""
+        return max(1, len(os.sched_getaffinity(0)) // self.local_size)

@@ -110,7 +110,7 @@ def _join(
         local_rank=horovod.local_rank(),
         local_size=horovod.local_size(),
     )
-    share_cores(world.local_size)
+    share_cores(world)
     pin_gpu(world, require_gpu)
     _horovod = horovod
     if limit > 0:

@@ -23,7 +23,6 @@ from sharedlayers_dist.data import (
     Reader,
 )
 from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
-from sharedlayers_dist.dist.threads import cores_of_rank
 from sharedlayers_dist.training.data_sources import CodedSource
 from sharedlayers_dist.world import World
 
@@ -62,7 +61,7 @@ def open_readers(
         UserError: for more ranks than streams, or items that make no pairs.
     """
     if world.local_size > 1:
-        pa.set_cpu_count(cores_of_rank(world.local_size))
+        pa.set_cpu_count(world.cores)
 
     def open_one(pairs: CodedSource, *, shuffle: bool) -> Reader:
         if isinstance(pairs.source, GroupedItems):

@@ -11,7 +11,7 @@ MEANT_FOR_CALLERS = {
     ("data/items/characters.py", "decode_text"): "its caller names the row",
     ("options.py", "_read_object"): "of cyclopts, which names the option and makes one line of it",
     ("storage/uri.py", "require_plain_name"): "its caller names the manifest",
-    ("training/readers.py", "_parse_part"): "caught below in the same function",
+    ("training/data_sources.py", "_parse_part"): "caught below in the same function",
     ("ray/backend.py", "on_start"): "of Ray Train, when this package calls it wrongly",
 }
 """Where Python's own errors are raised, and why no user meets them."""
