@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sharedlayers_dist.errors import CollectiveUserError, UserError
 
@@ -134,6 +134,8 @@ class World:
     """Index of this process among those on its host; the index of its GPU."""
     local_size: int = 1
     """Number of processes on this host."""
+    host_cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Cores that the host gives these processes."""
 
     def __post_init__(self) -> None:
         """Checks that both indices lie within their counts."""
@@ -151,5 +153,5 @@ class World:
 
     @property
     def cores(self) -> int:
-        """This process's share of the cores that its host gives it, at least 1."""
-        return max(1, len(os.sched_getaffinity(0)) // self.local_size)
+        """This process's share of its host's cores, at least 1."""
+        return max(1, self.host_cores // self.local_size)

@@ -35,6 +35,8 @@ class ModelInfo:
     """The function of `models.encoders` that a pair model is made of; empty for the notebook's."""
     head: str = "concatenation"
     """How a pair model compares its sides unless it is told otherwise."""
+    is_recurrent: bool = False
+    """Whether its encoder is a recurrent layer over one-hot rows, and little else."""
     start_here: bool = False
     """Whether to start from it, of the models that compare this kind of items."""
 
@@ -46,6 +48,7 @@ _MODELS = {
             name="tweet_pair",
             description="Two tweets through one shared LSTM: do they have the same author?",
             kind="text",
+            is_recurrent=True,
         ),
         ModelInfo(
             name="digit_pair",

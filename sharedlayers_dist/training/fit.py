@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from sharedlayers_dist import dist
-from sharedlayers_dist.config import TrainConfig
+from sharedlayers_dist.config import ModelConfig, TrainConfig
+from sharedlayers_dist.dist.threads import run_operations_on_one_thread
 from sharedlayers_dist.training.callbacks import LogMetrics, ResumeMetrics
 from sharedlayers_dist.training.checkpoints import state
 from sharedlayers_dist.training.checkpoints.callback import Capture, SaveCheckpoints
@@ -85,6 +86,8 @@ def fit(
         owner: Names the run over several starts of its processes, as `RunFolder.lock` has it.
     """
     world, source = dist.init(), source or ModelSource()
+    if config.fast_paths and source.is_recurrent(config.group(ModelConfig)):
+        run_operations_on_one_thread()
     folder = RunFolder(config.output)
     checkpoint: Checkpoint | None = None
 
@@ -208,7 +211,7 @@ def _begin_progress(run: _Run, stream: TextIO | TextIOBase | None) -> Progress:
         shown=run.world.is_rank_zero,
         stream=stream,
     )
-    progress.say(describe_run(run.setup, run.config, run.world.size))
+    progress.say(describe_run(run.setup, run.config, run.world))
     if run.model.objective.head is not None and run.readers.validation is None:
         progress.say(
             "Scores are no probabilities without validation pairs, which scale and bias are fitted "

@@ -57,3 +57,13 @@ class ModelSource:
             UserError: for a function that cannot be imported.
         """
         return code.load() if self.build is None and code is not None else self.build
+
+    def is_recurrent(self, options: ModelConfig) -> bool:
+        """Whether this is a model of the zoo that is a recurrent layer and little else.
+
+        Example:
+            >>> ModelSource().is_recurrent(ModelConfig(model="tweet_pair"))
+            True
+        """
+        is_of_zoo = self.build is None and options.model in models.names()
+        return is_of_zoo and models.info(options.model).is_recurrent

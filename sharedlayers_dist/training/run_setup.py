@@ -18,6 +18,7 @@ from sharedlayers_dist.training.position import Position
 from sharedlayers_dist.training.retrieval_validation import RankedItems, choose_ranked
 from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
 from sharedlayers_dist.user_code import UserCode
+from sharedlayers_dist.world import World
 
 _LIBRARIES = ("sharedlayers_dist", "keras", "tensorflow", "numpy", "pyarrow")
 
@@ -99,13 +100,14 @@ def prepare_run(
     return setup, own or others
 
 
-def describe_run(setup: RunSetup, config: TrainConfig, num_ranks: int) -> str:
+def describe_run(setup: RunSetup, config: TrainConfig, world: World) -> str:
     """The one line that a person wants to see before the first step."""
     going_on = f", going on after step {setup.start.step}" if setup.start.step else ""
     head = "" if config.head == "auto" else f" ({config.head})"
+    cores = f", {world.cores} core(s) each" if world.local_size > 1 else ""
     return (
         f"{config.model}{head} on {describe_source(setup.training.source, config)}, over "
-        f"{num_ranks} rank(s){going_on}"
+        f"{world.size} rank(s){cores}{going_on}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from sharedlayers_dist.models.recurrent.cells import CellMath, States
+from sharedlayers_dist.models.recurrent.cells import CellMath, Tensors
 from sharedlayers_dist.models.recurrent.chunks import ROWS, Chunks, cut_into_chunks, move_to_end
 from sharedlayers_dist.models.recurrent.walk import Trace, Walk, Weights
 
@@ -72,7 +72,7 @@ class RecurrentRunner:
 
         return run(*weights, *begins)
 
-    def _begins(self, chunks: Chunks, weights: Weights) -> States:
+    def _begins(self, chunks: Chunks, weights: Weights) -> Tensors:
         """The states that each chunk begins with, `(count, units)` each."""
         length = chunks.ids.shape[1]
         zeros = self._zeros(1)
@@ -83,7 +83,8 @@ class RecurrentRunner:
         @tf.custom_gradient
         def run(*values: Any) -> Any:
             weights = Weights(*_unwatched(values))
-            last, trace = self._walk.run_traced(ids, tf.constant(0), zeros, weights)
+            num_states = self._math.num_states
+            last, trace = self._walk.run_traced(ids, tf.constant(0), zeros, weights, num_states)
             states = [tf.concat([s[:, 0], e], 0) for s, e in zip(trace.states, last, strict=True)]
 
             def differentiate(*gradients: Any) -> Weights:
@@ -98,7 +99,7 @@ class RecurrentRunner:
         return tuple(tf.gather(states, length - chunks.steps) for states in run(*weights))
 
     def _run_chunks(
-        self, chunks: Chunks, weights: Weights, begins: States, *, traced: bool
+        self, chunks: Chunks, weights: Weights, begins: Tensors, *, traced: bool
     ) -> tuple[tf.Tensor, list[tf.TensorArray]]:
         """The outputs of all items, `(items, units)`, and a trace of each chunk if asked for."""
 
@@ -107,13 +108,13 @@ class RecurrentRunner:
             begin = tuple(tf.repeat(states[number][None], ROWS, axis=0) for states in begins)
             if traced:
                 last, trace = self._walk.run_traced(*part, begin, weights)
-                values = [last[0], trace.from_state, *trace.states]
+                values = [last[0], *trace.states, *trace.slopes]
             else:
                 values = [self._walk.run(*part, begin, weights)[0]]
             written = [a.write(number, value) for a, value in zip(arrays, values, strict=True)]
             return number + 1, written
 
-        num_arrays = 2 + self._math.num_states if traced else 1
+        num_arrays = 2 + len(self._math.slope_widths) if traced else 1
         outputs, *traces = _for_each(chunks, run, [_array(chunks) for _ in range(num_arrays)])
         outputs = tf.ensure_shape(outputs.concat(), (None, self._math.units))
         return chunks.restore(outputs), traces
@@ -124,23 +125,23 @@ class RecurrentRunner:
         weights: Weights,
         traces: list[tf.TensorArray],
         by_outputs: tf.Tensor,
-    ) -> tuple[Weights, States]:
+    ) -> tuple[Weights, Tensors]:
         """The gradients by the weights, and by the states that chunks begin with."""
         by_rows = chunks.sort(by_outputs)
         _, *zeros = self._zeros(ROWS)
         units = self._math.units
-        widths = (weights.recurrent_kernel.shape[1], *[units] * self._math.num_states)
+        widths = (1, *self._math.slope_widths)
 
         def run(number: tf.Tensor, values: Any) -> Any:
             sums, arrays = values
             by_output = tf.ensure_shape(by_rows[number * ROWS :][:ROWS], (ROWS, units))
-            from_state, *states = (
-                tf.ensure_shape(array.read(number), (None, ROWS, width))
+            outputs, *slopes = (
+                tf.ensure_shape(array.read(number), (None, ROWS, width * units))
                 for array, width in zip(traces, widths, strict=True)
             )
             by_begin, by_weights = self._walk.go_back(
                 *chunks.take(number),
-                Trace(from_state, tuple(states)),
+                Trace((outputs,), tuple(slopes)),
                 weights,
                 (by_output, *zeros),
                 None,
@@ -157,7 +158,7 @@ class RecurrentRunner:
         by_weights, by_begins = _for_each(chunks, run, (sums, arrays))
         return by_weights, tuple(tf.ensure_shape(by.stack(), (None, units)) for by in by_begins)
 
-    def _zeros(self, rows: int) -> States:
+    def _zeros(self, rows: int) -> Tensors:
         return (tf.zeros((rows, self._math.units)),) * self._math.num_states
 
 

@@ -1,8 +1,9 @@
 """One walk of a recurrent cell over the steps of a few items, forward and backward, by XLA.
 
 Gradients are written by hand, since what a loop of XLA's leaves for its gradient cannot leave the
-program. The backward loop gives, step by step, the gradients by both parts of the gates; those of
-the recurrent kernel are one product over all steps then, and those of the kernel sums by id.
+program. The forward loop leaves the slopes of each step, the backward loop multiplies by them and
+gives the gradients by both parts of the gates; those of the recurrent kernel are one product over
+all steps then, and those of the kernel sums by id.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from sharedlayers_dist.models.recurrent.cells import CellMath, States
+from sharedlayers_dist.models.recurrent.cells import CellMath, Tensors
 
 
 class Weights(NamedTuple):
@@ -28,10 +29,10 @@ class Weights(NamedTuple):
 class Trace(NamedTuple):
     """What a walk leaves for the way back."""
 
-    from_state: Any
-    """`(length, rows, G)`."""
-    states: States
-    """Those that each step begins with, `(length, rows, units)` each."""
+    states: Tensors
+    """Those that each step begins with, `(length, rows, units)` each: the first, or all."""
+    slopes: Tensors
+    """Those of each step, `(length, rows, ...)` each."""
 
 
 class Walk:
@@ -52,7 +53,7 @@ class Walk:
         self.run_traced = tf.function(self._run_traced, **options)
         self.go_back = tf.function(self._go_back, **options)
 
-    def _run(self, ids: Any, skipped: Any, begin: States, weights: Weights) -> States:
+    def _run(self, ids: Any, skipped: Any, begin: Tensors, weights: Weights) -> Tensors:
         """The states after the last step.
 
         Args:
@@ -63,34 +64,38 @@ class Walk:
         """
         ids = tf.transpose(ids)
 
-        def step(number: Any, states: States) -> tuple[Any, States]:
-            from_state = self._from_state(states, weights)
-            return number + 1, self._step(ids[number], from_state, states, weights.rows_of_ids)
+        def step(number: Any, states: Tensors) -> tuple[Any, Tensors]:
+            return number + 1, self._step(ids[number], states, weights)[0]
 
         return _loop(step, skipped, tf.shape(ids)[0], begin)
 
     def _run_traced(
-        self, ids: Any, skipped: Any, begin: States, weights: Weights
-    ) -> tuple[States, Trace]:
-        """The same, and what the way back needs: zeros for the steps that are skipped."""
+        self, ids: Any, skipped: Any, begin: Tensors, weights: Weights, num_states: int = 1
+    ) -> tuple[Tensors, Trace]:
+        """The same, and what the way back needs: zeros for the steps that are skipped.
+
+        Args:
+            ids: As in `run`.
+            skipped: As in `run`.
+            begin: As in `run`.
+            weights: As in `run`.
+            num_states: How many of the states that steps begin with are to be in the trace.
+        """
         ids = tf.transpose(ids)
         num_steps = tf.shape(ids)[0]
-        widths = (weights.recurrent_kernel.shape[1], *(states.shape[1] for states in begin))
-        arrays = [_array(num_steps, ids.shape[1], width) for width in widths]
+        widths = (1,) * num_states + self._math.slope_widths
+        arrays = [_array(num_steps, ids.shape[1], width * self._math.units) for width in widths]
 
         def step(number: Any, values: Any) -> Any:
             states, arrays = values
-            from_state = self._from_state(states, weights)
-            arrays = [
-                array.write(number, value)
-                for array, value in zip(arrays, (from_state, *states), strict=True)
-            ]
-            states = self._step(ids[number], from_state, states, weights.rows_of_ids)
-            return number + 1, (states, arrays)
+            after, slopes = self._step(ids[number], states, weights)
+            kept = (*states[:num_states], *slopes)
+            arrays = [a.write(number, value) for a, value in zip(arrays, kept, strict=True)]
+            return number + 1, (after, arrays)
 
         states, arrays = _loop(step, skipped, num_steps, (begin, arrays))
-        from_state, *before = (array.stack() for array in arrays)
-        return states, Trace(from_state, tuple(before))
+        kept = tuple(array.stack() for array in arrays)
+        return states, Trace(kept[:num_states], kept[num_states:])
 
     def _go_back(
         self,
@@ -98,9 +103,9 @@ class Walk:
         skipped: Any,
         trace: Trace,
         weights: Weights,
-        by_last: States,
-        by_before: States | None,
-    ) -> tuple[States, Weights]:
+        by_last: Tensors,
+        by_before: Tensors | None,
+    ) -> tuple[Tensors, Weights]:
         """The gradients by the states at the beginning, and by the weights.
 
         Args:
@@ -115,55 +120,50 @@ class Walk:
         num_steps = tf.shape(ids)[0]
         width = weights.recurrent_kernel.shape[1]
         num_arrays = 1 if self._math.adds else 2
+        transposed = tf.transpose(weights.recurrent_kernel)
 
         def step(number: Any, values: Any) -> Any:
             by_states, arrays = values
-            states = tuple(before[number] for before in trace.states)
-            from_state = trace.from_state[number]
-            rows = tf.gather(weights.rows_of_ids, ids[number])
-            with tf.GradientTape() as tape:
-                tape.watch((rows, from_state, states))
-                after = self._combine(ids[number], rows, from_state, states)
-            by_rows, by_from_state, by_states = tape.gradient(
-                after, (rows, from_state, states), by_states, tf.UnconnectedGradients.ZERO
-            )
-            by_output = tf.matmul(by_from_state, weights.recurrent_kernel, transpose_b=True)
-            by_states = (by_states[0] + by_output, *by_states[1:])
+            slopes = tuple(slope[number] for slope in trace.slopes)
+            by_input, by_state, by_old = self._math.pull_back(slopes, by_states)
+            if self._is_masked:
+                is_there = (ids[number] != 0)[:, None]
+                by_input, by_state = (tf.where(is_there, by, 0.0) for by in (by_input, by_state))
+                by_old = _where(is_there, by_old, by_states)
+            by_states = (by_old[0] + tf.matmul(by_state, transposed), *by_old[1:])
             if by_before is not None:
                 by_states = tuple(
                     by + incoming[number] for by, incoming in zip(by_states, by_before, strict=True)
                 )
             written = [
-                array.write(number, by)
-                for array, by in zip(arrays, (by_from_state, by_rows), strict=False)
+                a.write(number, by) for a, by in zip(arrays, (by_state, by_input), strict=False)
             ]
             return number - 1, (by_states, written)
 
         arrays = [_array(num_steps, ids.shape[1], width) for _ in range(num_arrays)]
         by_begin, arrays = _loop(step, skipped, num_steps, (by_last, arrays), backward=True)
-        by_from_state, by_rows = ([tf.reshape(a.stack(), (-1, width)) for a in arrays] * 2)[:2]
+        by_state, by_input = ([tf.reshape(a.stack(), (-1, width)) for a in arrays] * 2)[:2]
         outputs = tf.reshape(trace.states[0], (-1, self._math.units))
         return by_begin, Weights(
             rows_of_ids=tf.math.unsorted_segment_sum(
-                by_rows, tf.reshape(ids, (-1,)), weights.rows_of_ids.shape[0]
+                by_input, tf.reshape(ids, (-1,)), weights.rows_of_ids.shape[0]
             ),
-            recurrent_kernel=tf.matmul(outputs, by_from_state, transpose_a=True),
-            recurrent_bias=tf.reduce_sum(by_from_state, axis=0),
+            recurrent_kernel=tf.matmul(outputs, by_state, transpose_a=True),
+            recurrent_bias=tf.reduce_sum(by_state, axis=0),
         )
 
-    def _from_state(self, states: States, weights: Weights) -> Any:
-        return tf.matmul(states[0], weights.recurrent_kernel) + weights.recurrent_bias
+    def _step(self, ids: Any, states: Tensors, weights: Weights) -> tuple[Tensors, Tensors]:
+        """The states after a step of one id for each item, `(rows,)`, and its slopes."""
+        rows = tf.gather(weights.rows_of_ids, ids)
+        from_state = tf.matmul(states[0], weights.recurrent_kernel) + weights.recurrent_bias
+        after, slopes = self._math.step(rows, from_state, states)
+        if self._is_masked:
+            after = _where((ids != 0)[:, None], after, states)
+        return after, slopes
 
-    def _step(self, ids: Any, from_state: Any, states: States, rows_of_ids: Any) -> States:
-        return self._combine(ids, tf.gather(rows_of_ids, ids), from_state, states)
 
-    def _combine(self, ids: Any, rows: Any, from_state: Any, states: States) -> States:
-        """The states after a step of one id for each item, `(rows,)`."""
-        after = self._math.combine(rows, from_state, states)
-        if not self._is_masked:
-            return after
-        is_there = (ids != 0)[:, None]
-        return tuple(tf.where(is_there, a, b) for a, b in zip(after, states, strict=True))
+def _where(is_there: Any, values: Tensors, others: Tensors) -> Tensors:
+    return tuple(tf.where(is_there, a, b) for a, b in zip(values, others, strict=True))
 
 
 def _array(num_steps: Any, num_rows: int | None, width: int) -> tf.TensorArray:

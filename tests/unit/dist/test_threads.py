@@ -7,40 +7,64 @@ import sys
 import pytest
 
 CODE = """
+import os
 import tensorflow as tf
-from sharedlayers_dist.dist.threads import share_cores
+from sharedlayers_dist.dist.threads import run_operations_on_one_thread, share_cores
 from sharedlayers_dist.world import World
-if {computes}:
-    tf.constant(1) + 1
-share_cores(World(rank=1, size=4, local_rank=1, local_size={local_size}))
+{before}
+{call}
 threading = tf.config.threading
 print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+print(*os.sched_getaffinity(0))
 """
+CORES = sorted(os.sched_getaffinity(0))
+SHARE = "share_cores(World(rank=1, size=4, local_rank=1, local_size={}))".format
 
 
-@pytest.mark.parametrize(
-    ("local_size", "computes", "environment", "expected"),
-    [
-        (2, False, {}, (max(1, len(os.sched_getaffinity(0)) // 2), None)),
-        (1000, False, {}, (1, 2)),
-        (1, False, {}, (0, 0)),  # TensorFlow's own choice.
-        (2, False, {"TF_NUM_INTRAOP_THREADS": "7", "TF_NUM_INTEROP_THREADS": "9"}, (0, 0)),
-        (2, True, {}, (None, None)),
-    ],
-)
-def test_ranks_of_a_host_share_its_cores(local_size, computes, environment, expected):
-    if local_size == 1:
-        code = CODE.format(computes=computes, local_size=local_size).replace("local_rank=1, ", "")
-    else:
-        code = CODE.format(computes=computes, local_size=local_size)
+def run(call, before="", **environment):
+    """The sizes of TensorFlow's pools, within and between operations, and the cores."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TF_NUM_")}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", CODE.format(call=call, before=before)],
         env=clean | environment,
         capture_output=True,
         text=True,
         check=True,
         timeout=100,
     )
-    for found, wanted in zip(map(int, done.stdout.split()), expected, strict=True):
-        assert wanted is None or found == wanted
+    pools, cores = done.stdout.splitlines()
+    return tuple(map(int, pools.split())), list(map(int, cores.split()))
+
+
+@pytest.mark.parametrize(
+    ("call", "environment", "expected"),
+    [
+        (SHARE(1000), {}, (1, 2)),
+        ("share_cores(World())", {}, (0, 0)),  # TensorFlow's own choice.
+        (SHARE(2), {"TF_NUM_INTRAOP_THREADS": "7", "TF_NUM_INTEROP_THREADS": "9"}, (0, 0)),
+        ("run_operations_on_one_thread()", {}, (1, 0)),
+        ("run_operations_on_one_thread()", {"TF_NUM_INTRAOP_THREADS": "7"}, (0, 0)),
+    ],
+)
+def test_pools_have_the_share_of_a_rank_unless_the_environment_says_another(
+    call, environment, expected
+):
+    pools, cores = run(call, **environment)
+    assert pools == expected
+    assert cores == CORES or call == SHARE(2)  # Two ranks are bound.
+
+
+@pytest.mark.skipif(
+    len(CORES) < max(2, os.cpu_count() or 0), reason="needs all cores, and two at least"
+)
+def test_a_rank_is_bound_to_its_share_of_cores_unless_something_has_bound_it():
+    half = len(CORES) // 2
+    pools, cores = run(SHARE(2))
+    assert (pools, cores) == ((half, max(2, half)), CORES[half : 2 * half])
+    one = {CORES[0]}
+    assert run(SHARE(2), before=f"os.sched_setaffinity(0, {one})")[1] == [CORES[0]]
+
+
+def test_pools_that_compute_already_keep_their_size():
+    (within, _), _ = run(SHARE(1000), before="tf.constant(1) + 1")
+    assert within != 1
