@@ -1,12 +1,13 @@
-"""Training pairs a second of the tweet model: `python -m tests.benchmarks.training_speed`.
+"""Training pairs a second: `python -m tests.benchmarks.training_speed`.
 
 Each line of the table is a process of its own, as its users would start it, and they take turns:
 
-- the notebook's code in today's Keras: dense matrices, one LSTM called on both sides, `fit`;
+- the notebook's code in today's Keras: dense arrays, one encoder called on both sides, `fit`;
 - `sharedlayers_dist.train` without its fast paths, and with them, in one process;
 - the same on two ranks.
 
-Pairs are the project's own tweets (mean 84 characters), or with `--full` texts of 280 characters.
+Pairs are the project's own: tweets (mean 84 characters), or with `--full` texts of 280 characters;
+images for `--model digit_pair` and with `--images`. A model of one's own has no notebook's line.
 Speed is that of the steps after the first seconds, in which graphs and programs are compiled; the
 seconds to the first step are from the start of the process.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,10 @@ import pyarrow.parquet as pq
 
 STARTED = time.time()
 SECONDS_TO_WARM_UP, SECONDS = 10.0, 10.0
+NOTEBOOK = "the notebook as written"
+OF_NOTEBOOK = ("tweet_pair", "digit_pair")
 ROLES = {
-    "the notebook as written": ("notebook", 1),
+    NOTEBOOK: ("notebook", 1),
     "without fast paths": ("plain", 1),
     "one process": ("fast", 1),
     "two ranks": ("fast", 2),
@@ -69,7 +73,7 @@ class Measure:
         print(f"found {json.dumps(found)}", flush=True)
 
 
-def run_role(role: str, folder: Path, batch_size: int) -> None:
+def run_role(role: str, folder: Path, batch_size: int, model: str) -> None:
     """Trains until enough steps are timed."""
     import keras
 
@@ -80,13 +84,13 @@ def run_role(role: str, folder: Path, batch_size: int) -> None:
             measure.add_step()
 
     if role == "notebook":
-        train_as_notebook(folder, batch_size, AfterStep())
+        train_as_notebook(model, folder, batch_size, AfterStep())
         return
     from sharedlayers_dist import TrainConfig, train
 
     run = os.environ.get("BENCHMARK_RUN", tempfile.mkdtemp())
     config = TrainConfig(
-        model="tweet_pair",
+        model=model,
         pairs=str(folder),
         output=f"{run}/run",
         batch_size=batch_size,
@@ -97,34 +101,30 @@ def run_role(role: str, folder: Path, batch_size: int) -> None:
     train(config, [AfterStep()])
 
 
-def train_as_notebook(folder: Path, batch_size: int, callback: Any) -> None:
-    """The notebook's code: matrices in memory, and one LSTM for both sides."""
+def train_as_notebook(model: str, folder: Path, batch_size: int, callback: Any) -> None:
+    """The notebook's code: arrays in memory, and one encoder for both sides."""
     import keras
     from keras import layers
 
     table = pq.read_table(folder).slice(0, 2_048)
-    alphabet = json.loads(table.schema.metadata[b"sharedlayers"])["alphabet"]
-    column = {character: place for place, character in enumerate(alphabet)}
-
-    def encode(texts: list[str]) -> np.ndarray:
-        data = np.zeros((len(texts), 280, 256), np.float32)
-        for row, text in enumerate(texts):
-            text = text[-280:]
-            for step, character in enumerate(text, 280 - len(text)):
-                if character in column:
-                    data[row, step, column[character]] = 1
-        return data
-
-    data_a, data_b = (encode(table[side].to_pylist()) for side in "ab")
-    labels = table["label"].to_numpy()
-    tweet_a, tweet_b = keras.Input((280, 256)), keras.Input((280, 256))
-    shared_lstm = layers.LSTM(64)
-    merged = layers.concatenate([shared_lstm(tweet_a), shared_lstm(tweet_b)], axis=-1)
-    model = keras.Model([tweet_a, tweet_b], layers.Dense(1, activation="sigmoid")(merged))
-    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
-    model.fit(
-        [data_a, data_b],
-        labels,
+    if model == "tweet_pair":
+        encoder: Any = layers.LSTM(64)
+        encode: Any = partial(encode_tweets, alphabet=read_alphabet(table))
+    else:
+        digit_input = keras.Input((27, 27, 1))
+        x = layers.Conv2D(64, (3, 3))(digit_input)
+        x = layers.Conv2D(64, (3, 3))(x)
+        x = layers.MaxPooling2D((2, 2))(x)
+        encoder = keras.Model(digit_input, layers.Flatten()(x))
+        encode = encode_digits
+    data = [encode(table[side]) for side in "ab"]
+    inputs = [keras.Input(array.shape[1:]) for array in data]
+    merged = layers.concatenate([encoder(one) for one in inputs], axis=-1)
+    pair = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(merged))
+    pair.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+    pair.fit(
+        data,
+        table["label"].to_numpy(),
         epochs=10_000,
         batch_size=batch_size,
         callbacks=[callback],
@@ -132,10 +132,35 @@ def train_as_notebook(folder: Path, batch_size: int, callback: Any) -> None:
     )
 
 
-def write_pairs(folder: Path, *, full: bool) -> Path:
-    """The training set of the project's own tweets; `full` makes each text 280 characters long."""
+def read_alphabet(table: pa.Table) -> str:
+    """The alphabet of a dataset of texts."""
+    alphabet: str = json.loads(table.schema.metadata[b"sharedlayers"])["alphabet"]
+    return alphabet
+
+
+def encode_tweets(texts: pa.ChunkedArray, alphabet: str) -> np.ndarray:
+    """Binary matrices, `(rows, 280, 256)`."""
+    column = {character: place for place, character in enumerate(alphabet)}
+    data = np.zeros((len(texts), 280, 256), np.float32)
+    for row, text in enumerate(texts.to_pylist()):
+        text = text[-280:]
+        for step, character in enumerate(text, 280 - len(text)):
+            if character in column:
+                data[row, step, column[character]] = 1
+    return data
+
+
+def encode_digits(images: pa.ChunkedArray) -> np.ndarray:
+    """Pixels in [0, 1], `(rows, 27, 27, 1)`."""
+    pixels = images.combine_chunks().to_numpy_ndarray()
+    return pixels.reshape(-1, 27, 27, 1).astype(np.float32) / 255
+
+
+def write_pairs(folder: Path, *, images: bool, full: bool) -> Path:
+    """The project's own training set; `full` makes each text 280 characters long."""
+    script = "datasets/digits.py" if images else "datasets/tweets.py"
     subprocess.run(
-        [sys.executable, "datasets/tweets.py", "--output", str(folder)],
+        [sys.executable, script, "--output", str(folder)],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -149,10 +174,12 @@ def write_pairs(folder: Path, *, full: bool) -> Path:
     return folder / "train"
 
 
-def measure(role: str, num_ranks: int, folder: Path, batch_size: int) -> dict[str, float]:
+def measure(
+    role: str, num_ranks: int, folder: Path, batch_size: int, model: str
+) -> dict[str, float]:
     """Runs a role in processes of its own, and returns what rank zero has measured."""
     command = [sys.executable, "-m", "tests.benchmarks.training_speed", "--role", role]
-    command += ["--folder", str(folder), "--batch-size", str(batch_size)]
+    command += ["--folder", str(folder), "--batch-size", str(batch_size), "--model", model]
     if num_ranks > 1:
         horovodrun = str(Path(sys.executable).parent / "horovodrun")
         command = [horovodrun, "-np", str(num_ranks), "--gloo", *command]
@@ -175,6 +202,8 @@ def main() -> None:
     """Prints a table for each batch size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch-size", type=int, nargs="*", default=[32, 256, 1024])
+    parser.add_argument("--model", default="tweet_pair", help="a name, or FILE.py:FUNCTION")
+    parser.add_argument("--images", action="store_true", help="digits in place of tweets")
     parser.add_argument("--full", action="store_true", help="texts of 280 characters")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lines", nargs="*", default=list(ROLES), choices=ROLES)
@@ -182,15 +211,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
-        run_role(options.role, options.folder, options.batch_size[0])
+        run_role(options.role, options.folder, options.batch_size[0], options.model)
         return
+    lines = [line for line in options.lines if options.model in OF_NOTEBOOK or line != NOTEBOOK]
+    images = options.images or options.model == "digit_pair"
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write_pairs(Path(temporary) / "tweets", full=options.full)
+        folder = write_pairs(Path(temporary) / "pairs", images=images, full=options.full)
         for batch_size in options.batch_size:
-            found: dict[str, list[dict[str, float]]] = {line: [] for line in options.lines}
+            found: dict[str, list[dict[str, float]]] = {line: [] for line in lines}
             for _ in range(options.rounds):
-                for line in options.lines:
-                    found[line].append(measure(*ROLES[line], folder, batch_size))
+                for line in lines:
+                    found[line].append(measure(*ROLES[line], folder, batch_size, options.model))
             print_table(batch_size, found)
 
 

@@ -24,7 +24,8 @@ class AfterEpoch(keras.callbacks.Callback):
         print("calls", calls)
 
 def build():
-    return keras.Sequential([keras.Input((40, 256)), keras.layers.LSTM(4), keras.layers.Dense(2, count)])
+    layers = [keras.layers.LSTM(4), keras.layers.Dense(2, activation=count)]
+    return keras.Sequential([keras.Input((40, 256)), *layers])
 
 config = TrainConfig(pairs=sys.argv[1], output=sys.argv[2], batch_size=80, epochs=4, log_every=1)
 train(config, [AfterEpoch()], build=build)
