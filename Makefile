@@ -38,11 +38,15 @@ tree: setup ## Write the tree in docs/architecture.md anew
 	$(PYTHON) -m tests.house_tree
 
 bench: setup ## Print the figures that the docs quote
-	for module in tests/benchmarks/[a-z]*.py; do $(PYTHON) -m tests.benchmarks.$$(basename $$module .py); done
+	for module in $(filter-out %/rivals.py,$(wildcard tests/benchmarks/[a-z]*.py)); do \
+	  $(PYTHON) -m tests.benchmarks.$$(basename $$module .py); done
+
+bench-rivals: ## The training speed of legacy Keras with Horovod and of PyTorch beside this project's
+	launch/bench_rivals.sh
 
 lock: setup ## Choose the newest versions that setup.py allows, for launch/requirements.txt
 	.venv/bin/uv pip compile -q --upgrade setup.py --extra horovod-build --extra ray --extra dev \
 	  --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" -o launch/requirements.txt
 
-.PHONY: help setup quickstart test test-slow test-lowest test-trackers test-other-losses check format tree bench lock
+.PHONY: help setup quickstart test test-slow test-lowest test-trackers test-other-losses check format tree bench bench-rivals lock

@@ -184,13 +184,18 @@ def measure(
         horovodrun = str(Path(sys.executable).parent / "horovodrun")
         command = [horovodrun, "-np", str(num_ranks), "--gloo", *command]
     with tempfile.TemporaryDirectory() as run:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"BENCHMARK_RUN": run, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
+        return run_and_find(command, {"BENCHMARK_RUN": run})
+
+
+def run_and_find(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Runs a command, and returns what its rank zero has measured, or the first rank to say so."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+    )
     lines = [line.split("found ", 1)[1] for line in done.stdout.splitlines() if "found {" in line]
     if not lines:
         raise RuntimeError(f"{command} has measured nothing:\n{done.stdout}\n{done.stderr}")
