@@ -10,7 +10,7 @@ setup: ## Make .venv, with Horovod built in it
 quickstart: ## Data, training on two ranks, evaluation, a report
 	launch/quickstart.sh
 
-test: ## The default tests (about twenty minutes on two cores)
+test: ## The default tests (about twenty-five minutes on two cores)
 	launch/test.sh
 
 test-slow: setup ## The long forms of the tests

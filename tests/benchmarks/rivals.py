@@ -144,7 +144,7 @@ def main() -> None:
             found: dict[str, list[dict[str, float]]] = {line: [] for line in (*OWN, *RIVALS)}
             for _ in range(options.rounds):
                 for line in OWN:
-                    found[line].append(measure(*ROLES[line], folder, batch_size, "tweet_pair"))
+                    found[line].append(measure(*ROLES[line], folder, batch_size))
                 for line, rival in RIVALS.items():
                     found[line].append(measure_rival(*rival, folder, batch_size))
             print_table(batch_size, found)

@@ -7,7 +7,8 @@ Each line of the table is a process of its own, as its users would start it, and
 - the same on two ranks.
 
 Pairs are the project's own: tweets (mean 84 characters), or with `--full` texts of 280 characters;
-images for `--model digit_pair` and with `--images`. A model of one's own has no notebook's line.
+images for `--model digit_pair` and with `--images`. A model of one's own has no notebook's line,
+and may need options of `train`: `--alphabet-size 96`.
 Speed is that of the steps after the first seconds, in which graphs and programs are compiled; the
 seconds to the first step are from the start of the process.
 """
@@ -73,7 +74,7 @@ class Measure:
         print(f"found {json.dumps(found)}", flush=True)
 
 
-def run_role(role: str, folder: Path, batch_size: int, model: str) -> None:
+def run_role(role: str, folder: Path, batch_size: int, model: str, alphabet_size: int) -> None:
     """Trains until enough steps are timed."""
     import keras
 
@@ -91,6 +92,7 @@ def run_role(role: str, folder: Path, batch_size: int, model: str) -> None:
     run = os.environ.get("BENCHMARK_RUN", tempfile.mkdtemp())
     config = TrainConfig(
         model=model,
+        alphabet_size=alphabet_size,
         pairs=str(folder),
         output=f"{run}/run",
         batch_size=batch_size,
@@ -175,11 +177,11 @@ def write_pairs(folder: Path, *, images: bool, full: bool) -> Path:
 
 
 def measure(
-    role: str, num_ranks: int, folder: Path, batch_size: int, model: str
+    role: str, num_ranks: int, folder: Path, batch_size: int, *options: str
 ) -> dict[str, float]:
     """Runs a role in processes of its own, and returns what rank zero has measured."""
     command = [sys.executable, "-m", "tests.benchmarks.training_speed", "--role", role]
-    command += ["--folder", str(folder), "--batch-size", str(batch_size), "--model", model]
+    command += ["--folder", str(folder), "--batch-size", str(batch_size), *options]
     if num_ranks > 1:
         horovodrun = str(Path(sys.executable).parent / "horovodrun")
         command = [horovodrun, "-np", str(num_ranks), "--gloo", *command]
@@ -208,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch-size", type=int, nargs="*", default=[32, 256, 1024])
     parser.add_argument("--model", default="tweet_pair", help="a name, or FILE.py:FUNCTION")
+    parser.add_argument("--alphabet-size", type=int, default=256)
     parser.add_argument("--images", action="store_true", help="digits in place of tweets")
     parser.add_argument("--full", action="store_true", help="texts of 280 characters")
     parser.add_argument("--rounds", type=int, default=3)
@@ -216,9 +219,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
-        run_role(options.role, options.folder, options.batch_size[0], options.model)
+        run_role(
+            options.role,
+            options.folder,
+            options.batch_size[0],
+            options.model,
+            options.alphabet_size,
+        )
         return
     lines = [line for line in options.lines if options.model in OF_NOTEBOOK or line != NOTEBOOK]
+    of_model = ["--model", options.model, "--alphabet-size", str(options.alphabet_size)]
     images = options.images or options.model == "digit_pair"
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_pairs(Path(temporary) / "pairs", images=images, full=options.full)
@@ -226,7 +236,7 @@ def main() -> None:
             found: dict[str, list[dict[str, float]]] = {line: [] for line in lines}
             for _ in range(options.rounds):
                 for line in lines:
-                    found[line].append(measure(*ROLES[line], folder, batch_size, options.model))
+                    found[line].append(measure(*ROLES[line], folder, batch_size, *of_model))
             print_table(batch_size, found)
 
 
