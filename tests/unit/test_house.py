@@ -25,6 +25,7 @@ ABOUT_ALL = {
     "test_public_names.py": "the stubs of all packages",
     "launch/test_files.py": "the scripts and cluster files in launch/",
     "losses/test_other_losses.py": "all losses, beside those of other libraries",
+    "training/test_compiled_programs.py": "all that a step compiles",
 }
 
 
