@@ -35,5 +35,6 @@ from .reading.pair_reader import PairReader as PairReader
 from .reading.pair_reading import PairReading as PairReading
 from .reading.pk_reader import PKReader as PKReader
 from .reading.reader import Reader as Reader
+from .reading.row_group_cache import CacheOptions as CacheOptions
 from .reading.tf_dataset import as_tf_dataset as as_tf_dataset
 from .schema import PairMetadata as PairMetadata

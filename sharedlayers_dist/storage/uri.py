@@ -91,6 +91,16 @@ def is_uri(path: str) -> bool:
     return "://" in path
 
 
+def is_on_disk(path: str) -> bool:
+    """Whether this is a place on the disks of this machine, as a path or as a URI.
+
+    Example:
+        >>> is_on_disk("pairs"), is_on_disk("file:///data/pairs"), is_on_disk("s3://bucket/pairs")
+        (True, True, False)
+    """
+    return not is_uri(path) or path.startswith("file://")
+
+
 def absolute(path: str) -> str:
     """A local path as it is in any folder, `~` resolved; a URI and the empty path as they are.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -54,7 +55,8 @@ class PairReader:
         read_limit_seconds: How long a row group may keep the consumer waiting.
 
     Raises:
-        UserError: for more ranks than streams, or a number out of its range.
+        UserError: for more ranks than streams, a number out of its range, or a cache that cannot be
+            written to.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class PairReader:
             )
         reading.check_world(world)
         self.reading = reading
-        self.stats = ReaderStats()
+        cache = reading.cache.open() if reading.cache else None
+        self.stats = ReaderStats(cache=cache.counts if cache else Counter())
         self.world = world
         self.batches_ahead = batches_ahead
         self.rows_at_once = rows_at_once
@@ -83,6 +86,7 @@ class PairReader:
                 reading.codecs,
                 on_bad_row=reading.on_bad_row,
                 requires_label=reading.requires_label,
+                cache=cache,
             )
             for part in reading.index.parts
         ]

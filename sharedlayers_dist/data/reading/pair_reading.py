@@ -16,6 +16,7 @@ from sharedlayers_dist.data.order.options import OrderOptions
 from sharedlayers_dist.data.order.permutation import Rows
 from sharedlayers_dist.data.order.streams import streams_of_rank
 from sharedlayers_dist.data.reading.dataset_plan import plan_dataset
+from sharedlayers_dist.data.reading.row_group_cache import CacheOptions
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class PairReading:
     so that the steps and the order of all others stay the same."""
     requires_label: bool = True
     """False makes NaN of labels that are missing or neither 0 nor 1."""
+    cache: CacheOptions | None = None
+    """Where copies of row groups are kept, of datasets that are not on a disk; None for nowhere."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,7 +93,7 @@ class PairReading:
         """The reader of one rank.
 
         Raises:
-            UserError: for more ranks than streams.
+            UserError: for more ranks than streams, or a cache that cannot be written to.
         """
         from sharedlayers_dist.data.reading.pair_reader import PairReader
 

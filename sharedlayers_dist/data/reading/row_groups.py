@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from sharedlayers_dist.data.damage import DamageError, OnBadRow, OpenFile, read_file
 from sharedlayers_dist.data.index import DatasetIndex, IndexedFile
 from sharedlayers_dist.data.items.codec import BadItems, Items, PairCodecs, blank_items
+from sharedlayers_dist.data.reading.row_group_cache import RowGroupCache, version_of
 from sharedlayers_dist.errors import UserError, one_line
-from sharedlayers_dist.storage.uri import open_filesystem
+from sharedlayers_dist.storage.file_cache import FileCache
+from sharedlayers_dist.storage.uri import is_on_disk, open_filesystem
 
 _FOOTERS_KEPT = 256
 
@@ -48,6 +50,7 @@ class RowGroupLoader:
             finite, an item that its codec cannot use, and every row of a row group that is corrupt.
         requires_label: False makes NaN of labels that are missing or neither 0 nor 1.
         thoroughly: Whether to look for items, too, that only encoding finds to be bad.
+        cache: Holds copies of row groups; not used for a dataset on a disk.
 
     Raises:
         UserError: for another `on_bad_row`.
@@ -61,6 +64,7 @@ class RowGroupLoader:
         on_bad_row: OnBadRow = "error",
         requires_label: bool = True,
         thoroughly: bool = False,
+        cache: FileCache | None = None,
     ) -> None:
         if on_bad_row not in get_args(OnBadRow):
             raise UserError(
@@ -75,6 +79,11 @@ class RowGroupLoader:
         self._columns = ["a", "b"]
         self._columns += ["label"] if index.has_label else []
         self._columns += ["weight"] if index.has_weight else []
+        self._cache = (
+            None
+            if cache is None or is_on_disk(index.uri)
+            else RowGroupCache(cache, self._filesystem, index.uri, self._columns)
+        )
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._lock = Lock()
 
@@ -100,13 +109,20 @@ class RowGroupLoader:
     def _load(self, row_group: int, file: IndexedFile, group_of_file: int, place: str) -> RowGroup:
         read = partial(self._read, file, group_of_file)
         try:
-            table = read_file(self._filesystem, file.path, read, place=place)
+            table = self._find_copy(file, group_of_file)
+            if table is None:
+                table = read_file(self._filesystem, file.path, read, place=place)
         except DamageError as e:
             problem = f"{place}: it cannot be read: {e}"
             if self.on_bad_row == "error":
                 raise UserError(f"{problem}. Write the file anew.") from e
             return self._blank(int(self.index.row_counts[row_group]), problem)
         return self._check(table, place)
+
+    def _find_copy(self, file: IndexedFile, group_of_file: int) -> pa.Table | None:
+        if self._cache is None:
+            return None
+        return self._cache.find(file.path, group_of_file, file.row_counts[group_of_file])
 
     def _read(self, file: IndexedFile, group_of_file: int, open_file: OpenFile) -> pa.Table:
         with self._lock:
@@ -122,8 +138,11 @@ class RowGroupLoader:
                         self._footers.popitem(last=False)
             rows = file.row_counts[group_of_file]
             table = parquet.read_row_group(group_of_file, self._columns, use_threads=False)
+            version = version_of(source)
         if table.num_rows != rows:
             raise pa.ArrowInvalid(f"it has {table.num_rows} rows, and had {rows} when indexed")
+        if self._cache is not None:
+            self._cache.keep(file.path, version, group_of_file, table)
         return table
 
     def _check(self, table: pa.Table, place: str) -> RowGroup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class ReaderStats:
     """Bad rows left out."""
     problem_of_group: dict[int, str] = field(default_factory=dict)
     """Of each row group with bad rows, by its number: where the first lies and what is wrong."""
+    cache: Counter[str] = field(default_factory=Counter)
+    """Row groups by what the cache had of them, as `FileCache.counts` has it; empty without one."""
     error: Exception | None = None
     """What reading failed with; TensorFlow reports its text alone."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -90,6 +91,7 @@ class _OpenPart:
         self._chunks: PrefetchIterator[Batch] | None = None
         self._place = (-1, -1, -1)
         self._num_truncated_reported = 0
+        self._cache_reported: Counter[str] = Counter()
         self.last_used = time.monotonic()
 
     def read(self, request: StepsRequest, node: str) -> Chunk:
@@ -112,7 +114,9 @@ class _OpenPart:
         stats = self._reader.stats
         num_truncated = stats.num_truncated - self._num_truncated_reported
         self._num_truncated_reported += num_truncated
-        chunk = Chunk(result, num_truncated, dict(stats.problem_of_group), node)
+        cache = Counter(stats.cache) - self._cache_reported
+        self._cache_reported += cache
+        chunk = Chunk(result, num_truncated, dict(stats.problem_of_group), node, cache)
         self.last_used = time.monotonic()
         return chunk
 

@@ -129,6 +129,7 @@ class ShardReader:
         chunk = self._requests.receive(request, reference)
         self.stats.problem_of_group |= chunk.problem_of_group
         self.stats.num_truncated += chunk.num_truncated
+        self.stats.cache.update(chunk.cache)
         if isinstance(chunk.result, Exception):
             raise chunk.result
         batch: Batch = chunk.result

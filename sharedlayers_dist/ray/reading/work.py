@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 
@@ -17,6 +17,8 @@ class Chunk(NamedTuple):
     """The first bad row of each row group that this actor has met in the part so far."""
     node: str
     """Address of the actor's node."""
+    cache: Mapping[str, int] = {}
+    """Row groups by what the cache had of them since the part's last answer; see `ReaderStats`."""
 
 
 class Request(Protocol):

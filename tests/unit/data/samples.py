@@ -11,6 +11,7 @@ from sharedlayers_dist.data.items.choosing import choose_plain_codec
 from sharedlayers_dist.data.schema import METADATA_KEY, PairMetadata, pair_schema
 
 READER_OPTIONS = ("batches_ahead", "rows_at_once", "read_limit_seconds")
+READING_OPTIONS = ("on_bad_row", "requires_label", "cache")
 
 
 def codecs_for(sides, alphabet=""):
@@ -20,15 +21,15 @@ def codecs_for(sides, alphabet=""):
     return PairCodecs(a, b)
 
 
-def open_pairs(index, *, alphabet, world, on_bad_row="error", requires_label=True, **options):
-    """A reader of `index`; options of the reader are its own, all others are the order's."""
+def open_pairs(index, *, alphabet, world, **options):
+    """A reader of `index`; options of the reader and the reading are theirs, others the order's."""
     of_reader = {name: options.pop(name) for name in READER_OPTIONS if name in options}
+    of_reading = {name: options.pop(name) for name in READING_OPTIONS if name in options}
     reading = PairReading(
         index=index,
         codecs=codecs_for(index, alphabet),
         options=OrderOptions(**options),
-        on_bad_row=on_bad_row,
-        requires_label=requires_label,
+        **of_reading,
     )
     return PairReader(reading, world, **of_reader)
 
