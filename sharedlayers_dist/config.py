@@ -40,6 +40,8 @@ class TrainGroup(Options):
 
     decides_training: ClassVar[bool] = True
     """Whether other values train another model: a run is resumed with the same ones then."""
+    never_decides: ClassVar[frozenset[str]] = frozenset()
+    """Options of such a group that all the same do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class ModelConfig(TrainGroup):
 class DataConfig(TrainGroup):
     """The pairs to train and to validate on."""
 
+    never_decides: ClassVar[frozenset[str]] = frozenset({"data_cache", "data_cache_gigabytes"})
+
     pairs: Annotated[str, FILLED]
     """Folder or filesystem URI of the training pairs (Parquet with columns a, b, label)."""
     validation: str = ""
@@ -122,6 +126,11 @@ class DataConfig(TrainGroup):
     """Column of the items; of a folder of pairs these are a and b."""
     group_column: str = "group"
     """Column that says whose item it is; of a folder of pairs these are group_a and group_b."""
+    data_cache: str = ""
+    """Folder on a disk of each host for copies of the row groups of pairs on object stores, which
+    its ranks share: later epochs read these. Not used for pairs on a disk; empty for none."""
+    data_cache_gigabytes: Annotated[float, POSITIVE] = 20.0
+    """The most that this folder holds; what was used the longest ago goes first."""
 
     def _check_rules(self) -> None:
         require(
@@ -141,6 +150,11 @@ class DataConfig(TrainGroup):
             "A margin is kept to by hard negatives. Set hard_negatives.",
             hard_negatives_margin=self.hard_negatives_margin,
             hard_negatives=self.hard_negatives,
+        )
+        require(
+            "://" not in self.data_cache,
+            "`data_cache` must name a folder on a disk of each host.",
+            data_cache=self.data_cache,
         )
 
 

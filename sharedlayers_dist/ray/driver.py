@@ -135,6 +135,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         validation=absolute(config.validation),
         output=absolute(config.output),
         initialize_from=absolute(config.initialize_from),
+        data_cache=absolute(config.data_cache),
         mix=tuple(f"{weight}{star}{absolute(uri)}" for weight, star, uri in parts),
     )
 

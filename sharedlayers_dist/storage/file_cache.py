@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sharedlayers_dist.errors import UserError, one_line
+from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.storage.uri import local_path
 
 _CHECKSUM_BYTES = 32
@@ -81,8 +81,8 @@ class FileCache:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # That may pass: `write` says it.
                 raise UserError(
                     "The cache must be a folder that can be written to. Received: "
-                    f"data_cache={str(self._folder)!r} ({one_line(error)}). Name another folder, "
-                    "or leave it out to read without a cache."
+                    f"data_cache={str(self._folder)!r} ({error.strerror}). Name another folder, or "
+                    "leave it out to read without a cache."
                 ) from error
 
     def read(self, name: str) -> pa.Buffer | None:
@@ -166,7 +166,7 @@ class FileCache:
         if is_first:
             warnings.warn(
                 f"The cache {self._folder} of {self._max_bytes / 1e9:g} GB keeps less than it "
-                f"could: {one_line(error)}. What is missing is read from where it lies.",
+                f"could: {error.strerror}. What is missing is read from where it lies.",
                 stacklevel=3,
             )
 

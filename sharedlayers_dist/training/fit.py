@@ -44,6 +44,7 @@ from sharedlayers_dist.training.readers import (
     open_readers,
 )
 from sharedlayers_dist.training.result import TrainResult
+from sharedlayers_dist.training.row_group_copies import describe_cache, describe_use
 from sharedlayers_dist.training.run_folder import METRICS, RunFolder
 from sharedlayers_dist.training.run_setup import RunSetup, describe_run, prepare_run
 from sharedlayers_dist.training.start import (
@@ -193,7 +194,7 @@ def _train(
                 on_batch=pairs_of_step.__setitem__,
             )
     export_on_rank_zero(run.folder, run.model, RetentionPolicy.from_config(config))
-    for line in describe_left_out(run.readers.training):
+    for line in (*describe_left_out(run.readers.training), *describe_use(run.readers.training)):
         progress.say(line)
     return TrainResult(
         run=config.output,
@@ -212,6 +213,8 @@ def _begin_progress(run: _Run, stream: TextIO | TextIOBase | None) -> Progress:
         stream=stream,
     )
     progress.say(describe_run(run.setup, run.config, run.world))
+    for line in describe_cache(run.setup.training, run.setup.validation, run.config):
+        progress.say(line)
     if run.model.objective.head is not None and run.readers.validation is None:
         progress.say(
             "Scores are no probabilities without validation pairs, which scale and bias are fitted "

@@ -24,6 +24,7 @@ from sharedlayers_dist.data import (
 )
 from sharedlayers_dist.data.reading.item_loader import LocalItemLoader, OpenItems
 from sharedlayers_dist.training.data_sources import CodedSource
+from sharedlayers_dist.training.row_group_copies import plan_cache
 from sharedlayers_dist.world import World
 
 if TYPE_CHECKING:
@@ -137,4 +138,5 @@ def pair_reading(
             shuffle=shuffle,
         ),
         on_bad_row=config.on_bad_row,
+        cache=plan_cache(index, config),
     )

@@ -16,6 +16,7 @@ from sharedlayers_dist.training.checkpoints.files import FOLDER, Checkpoint, rea
 from sharedlayers_dist.training.data_sources import CodedSource, describe_source, open_data
 from sharedlayers_dist.training.position import Position
 from sharedlayers_dist.training.retrieval_validation import RankedItems, choose_ranked
+from sharedlayers_dist.training.row_group_copies import plan_cache
 from sharedlayers_dist.training.run_folder import SOURCE, RunFolder
 from sharedlayers_dist.user_code import UserCode
 from sharedlayers_dist.world import World
@@ -66,10 +67,13 @@ def prepare_run(
         the run to initialize from.
 
     Raises:
-        UserError: for data or a folder that cannot be used; nothing has been written then.
+        UserError: for data or a folder that cannot be used; nothing of a run has been written then.
         OSError: when the storage cannot be asked; nothing has been written then, either.
     """
     training, validation, alphabet = open_data(config, model)
+    for pairs in filter(None, (training, validation)):
+        if cache := plan_cache(pairs.source, config):
+            cache.open()  # Raises now.
     ranked = choose_ranked(config, model, validation)
     facts: dict[str, Any] = {
         "kind": training.source.kind,

@@ -20,7 +20,11 @@ _DECIDED_BY = "decided_by"
 """The stored names of the options that decide what is trained and are not at their defaults: a
 version that does not know one of the others can resume the run all the same."""
 _DECISIVE = tuple(
-    field.name for group in TRAIN_GROUPS if group.decides_training for field in fields(group)
+    field.name
+    for group in TRAIN_GROUPS
+    if group.decides_training
+    for field in fields(group)
+    if field.name not in group.never_decides
 )
 _SOURCE = "source"
 """The fact that holds the hashes of the sources of a model of one's own."""

@@ -28,6 +28,8 @@ from sharedlayers_dist.errors import UserError
         {"seed": -1},
         {"checkpoint_every": -1},
         {"keep_checkpoints": 0},
+        {"data_cache": "s3://bucket/copies"},
+        {"data_cache_gigabytes": 0.0},
         {"num_workers": 0},
         {"num_workers": "3:2"},
         {"num_workers": "0:2"},

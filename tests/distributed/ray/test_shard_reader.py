@@ -10,9 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
+from pyarrow import fs
 
 from sharedlayers_dist import World
 from sharedlayers_dist.data import (
+    CacheOptions,
     OrderOptions,
     PairCodecs,
     PairReader,
@@ -23,6 +25,7 @@ from sharedlayers_dist.data.reading.prefetch import PrefetchIterator
 from sharedlayers_dist.errors import UserError
 from sharedlayers_dist.ray.reading.shard_reader import ShardReader
 from sharedlayers_dist.ray.reading.shard_requests import start_shard_actors
+from tests.object_store import make_bucket, make_uri
 from tests.unit.data.items.samples import SAMPLES
 from tests.unit.data.reading.test_reader import PairSource, ReaderContract, assert_same
 from tests.unit.data.samples import codecs_for, with_column, write_dataset
@@ -128,6 +131,27 @@ def test_items_of_every_kind_are_read(actors, tmp_path, sample):
     assert_same(reader.batches(0), own.batches(0))
     assert reader.stats.problems == own.stats.problems
     assert reader.stats.num_bad_rows == own.stats.num_bad_rows
+
+
+def test_actors_keep_row_groups_of_an_object_store(actors, texts, object_store, tmp_path):
+    store = make_bucket("actors", object_store)
+    fs.copy_files(texts, "actors/texts", destination_filesystem=store)
+    cache = CacheOptions(folder=str(tmp_path / "copies"), max_bytes=10**9)
+    far = read_from(make_uri("actors/texts", object_store), cache=cache)
+    reader = on_actors(actors[:3], far, World())
+    for epoch in range(3):
+        assert_same(reader.batches(epoch), read_from(texts).open(World()).batches(epoch))
+    assert reader.stats.cache["found"] > 0
+    assert reader.stats.cache.keys() <= {"found", "missing"}
+    assert len(os.listdir(cache.folder)) == 6
+
+
+def test_a_cache_that_an_actor_cannot_write_to_is_a_users_mistake(actors, texts, tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = CacheOptions(folder=str(tmp_path / "file" / "copies"), max_bytes=10**9)
+    reader = on_actors(actors[:1], read_from(texts, cache=cache), World())
+    with pytest.raises(UserError, match="must be a folder that can be written to"):
+        next(reader.batches(0))
 
 
 def test_a_part_without_rows_gives_padding_only_where_no_part_has_any(actors, tmp_path):

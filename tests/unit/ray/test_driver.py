@@ -31,9 +31,13 @@ def test_paths_are_those_of_the_driver_wherever_a_worker_runs(monkeypatch, tmp_p
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.chdir(tmp_path)
     given = TrainConfig(
-        pairs="pairs", validation="s3://bucket/v?region=x", output="~/run", mix=("0.5*~/more",)
+        pairs="pairs",
+        validation="s3://bucket/v?region=x",
+        output="~/run",
+        mix=("0.5*~/more",),
+        data_cache="copies",
     )
     config = with_absolute_paths(given)
     assert (config.pairs, config.validation) == (f"{tmp_path}/pairs", given.validation)
     assert (config.output, config.mix) == ("/home/someone/run", ("0.5*/home/someone/more",))
-    assert config.initialize_from == ""
+    assert (config.initialize_from, config.data_cache) == ("", f"{tmp_path}/copies")

@@ -56,6 +56,13 @@ def test_a_run_of_the_first_version_goes_on():
         require_same(WRITTEN_BY_0_1, head="cosine")
 
 
+def test_where_row_groups_are_kept_may_change():
+    was = stored(data_cache="/copies", data_cache_gigabytes=5.0)
+    assert was["decided_by"] == ["pairs"]
+    require_same(was)
+    require_same(was, data_cache="/others")
+
+
 def test_an_option_that_is_newer_than_the_run_had_its_default():
     was = stored()
     for name in ("head", "window", "mix", "plateau", "monitor_mode", "log_every", "max_failures"):

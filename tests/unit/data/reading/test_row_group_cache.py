@@ -1,9 +1,8 @@
 """Copies of row groups of a real S3 server, whose requests are seen on their way."""
 
+import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -254,36 +253,22 @@ def test_a_full_disk_leaves_the_rows_as_they_are(pairs, cache):
     assert os.listdir(cache.folder) == []
 
 
-READ = """
-import hashlib, sys
-from sharedlayers_dist.data import CacheOptions, index_dataset
-from tests.unit.data.reading.test_row_group_cache import open_reader, read_epoch
-
-cache = CacheOptions(folder=sys.argv[2], max_bytes=10**9)
-reader = open_reader(index_dataset(sys.argv[1]), cache)
-print("ready", flush=True)
-sys.stdin.readline()
-read = [read_epoch(reader, epoch) for epoch in range(2)]
-print(hashlib.sha256(repr(read).encode()).hexdigest(), reader.stats.cache["damaged"])
-"""
+def read_two_epochs(barrier, uri, folder, expected):
+    reader = open_reader(index_dataset(uri), CacheOptions(folder=folder, max_bytes=10**9))
+    barrier.wait(60)
+    assert [read_epoch(reader, epoch) for epoch in range(2)] == expected
+    assert reader.stats.cache.keys() <= {"found", "missing"}
 
 
 def test_two_processes_at_once_read_the_same_rows(pairs, cache):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", READ, pairs.uri, cache.folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    plain = open_reader(pairs)
+    expected = [read_epoch(plain, epoch) for epoch in range(2)]
+    context = multiprocessing.get_context("forkserver")
+    arguments = (context.Barrier(2), pairs.uri, cache.folder, expected)
+    processes = [context.Process(target=read_two_epochs, args=arguments) for _ in range(2)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        process.start()
     for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    told = {process.communicate(timeout=60)[0] for process in processes}
-    assert len(told) == 1
-    assert told.pop().endswith(" 0\n")
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert len(os.listdir(cache.folder)) == NUM_ROW_GROUPS
