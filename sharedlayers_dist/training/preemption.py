@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,11 +21,33 @@ class RunInterruptedError(Exception):
     raised_on_all_ranks = True
 
 
-class StopRequest:
-    """Whether this process was asked to stop."""
+class RunMovedError(Exception):
+    """The run has saved itself, and is to go on with other processes.
 
-    def __init__(self) -> None:
+    Args:
+        step: The step after which it was saved.
+    """
+
+    raised_on_all_ranks = True
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+    def __str__(self) -> str:
+        return f"The run has saved itself after step {self.step} and goes on with other processes."
+
+
+class StopRequest:
+    """Whether this process was asked to stop.
+
+    Args:
+        is_to_move: Whether the run is to go on with other processes; asked before each step.
+    """
+
+    def __init__(self, is_to_move: Callable[[], bool] = lambda: False) -> None:
         self.is_set = False
+        self.is_to_move = is_to_move
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True

@@ -1,4 +1,4 @@
-"""When checkpoints are made, and when a run that was asked to stop ends."""
+"""When checkpoints are made, and when a run that was asked to stop or to move ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharedlayers_dist.dist import Collectives, StepFlags, prepare
 from sharedlayers_dist.training.checkpoints.files import Checkpoint
 from sharedlayers_dist.training.checkpoints.manager import CheckpointManager
 from sharedlayers_dist.training.position import Position, PositionTracker
-from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
+from sharedlayers_dist.training.preemption import RunInterruptedError, RunMovedError, StopRequest
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 
@@ -21,21 +21,22 @@ Capture = Callable[[Position], Checkpoint | None]
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Makes checkpoints when they are due, and ends the run when it is asked to stop.
+    """Makes checkpoints when they are due, and ends the run when it is asked to stop or to move.
 
     Rank zero decides what hangs on its clock or on its disk and tells the others; any rank tells
-    that it was asked to stop. They do so before each step, and it travels with the gradients: all
-    act on it when that step has ended. So a checkpoint that is due by its number is made after
-    exactly that step; the clock, a request to stop and an error of writing act after the step that
-    begins next. A step whose gradients are accumulated tells nothing, and they act after the next
-    one that does; for a checkpoint that is due by its number, as all ranks know, they ask at once.
+    that it was asked to stop, or to go on with other processes. They do so before each step, and it
+    travels with the gradients: all act on it when that step has ended. So a checkpoint that is due
+    by its number is made after exactly that step; the clock, a request and an error of writing act
+    after the step that begins next. A step whose gradients are accumulated tells nothing, and they
+    act after the next one that does; for a checkpoint that is due by its number, as all ranks know,
+    they ask at once.
 
     Args:
         track: The run's position.
         capture: Makes a checkpoint.
         manager: Writes it, on rank zero; None on the others.
         collectives: Joins the decisions and the errors of all ranks.
-        stop: Whether this rank was asked to stop.
+        stop: Whether this rank was asked to stop, or to move.
         every: Steps between checkpoints within an epoch; 0 for none.
         minutes: Minutes between them, by rank zero's clock; 0 for none.
         clock: Seconds that never go back; passed in so that tests need not wait.
@@ -65,7 +66,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._saved_at = clock()
         self._is_wanted = False
         self._error: Exception | None = None
-        self._own = [False, False, False]
+        self._own = [False, False, False, False]
         self._flags = StepFlags(len(self._own))
 
     def set_model(self, model: keras.Model) -> None:
@@ -75,7 +76,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Says what this rank knows of the step that begins."""
-        self._own = [self._take_error() is not None, self._is_due(), self._stop.is_set]
+        has_failed = self._take_error() is not None
+        self._own = [has_failed, self._is_due(), self._stop.is_set, self._stop.is_to_move()]
         self._flags.set(self._own)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -86,23 +88,23 @@ class SaveCheckpoints(keras.callbacks.Callback):
             told = self._collectives.sum(self._own)
         if told is None:
             return
-        failed, due, stopped = told
+        failed, due, stopped, moved = told
         if failed:
             self._collectives.raise_on_all_ranks(self._error)
         if position.step_of_epoch == self._track.steps_per_epoch:
             return
-        if due or stopped:
+        if due or stopped or moved:
             self._save(position, {})
-        if stopped:
-            self._leave(position)
+        if stopped or moved:
+            self._leave(position, is_stopped=stopped > 0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves at the start of the next epoch, with the metrics of this one."""
         position = Position(epoch=epoch + 1, step=self._track.position.step)
         self._save(position, dict(logs or {}))
-        (stopped,) = self._collectives.sum([self._stop.is_set])
-        if stopped and not self._track.is_last_epoch:
-            self._leave(position)
+        stopped, moved = self._collectives.sum([self._stop.is_set, self._stop.is_to_move()])
+        if (stopped or moved) and not self._track.is_last_epoch:
+            self._leave(position, is_stopped=stopped > 0)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until everything is written."""
@@ -151,8 +153,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
             self._error = self._manager.take_error()
         return self._error
 
-    def _leave(self, position: Position) -> None:
+    def _leave(self, position: Position, *, is_stopped: bool) -> None:
         self._finish()
+        if not is_stopped:
+            raise RunMovedError(position.step)
         raise RunInterruptedError(
             f"The run was asked to stop. It has saved itself after step {position.step} and goes "
             "on with --resume."

@@ -20,7 +20,7 @@ from sharedlayers_dist.training.checkpoints.manager import (
 )
 from sharedlayers_dist.training.checkpoints.retention import RetentionPolicy
 from sharedlayers_dist.training.position import Position, PositionTracker
-from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
+from sharedlayers_dist.training.preemption import RunInterruptedError, RunMovedError, StopRequest
 from tests.unit.training.checkpoints.samples import assert_is_whole, make_checkpoint
 
 STEPS_PER_EPOCH = 10
@@ -195,6 +195,45 @@ def test_a_run_that_is_asked_to_stop_in_the_last_step_of_an_epoch_ends_the_epoch
     with pytest.raises(RunInterruptedError, match="after step 10"):
         run.save.on_epoch_end(0, {"loss": 1.0})
     assert read_metrics(run.files) == {10: {"loss": 1.0}}
+
+
+def test_a_run_that_is_to_move_saves_itself_once(tmp_path):
+    run = Run(tmp_path, every=2)
+    run.track.on_epoch_begin(0)
+    run.step(0)
+    run.stop.is_to_move = lambda: True
+    with pytest.raises(RunMovedError, match="after step 2 and goes on with other processes"):
+        run.step(1)
+    assert run.saved == [2]
+
+
+def test_a_run_that_is_to_move_in_the_last_step_of_an_epoch_saves_the_epoch_once(tmp_path):
+    run = Run(tmp_path)
+    run.track.on_epoch_begin(0)
+    for batch in range(9):
+        run.step(batch)
+    run.stop.is_to_move = lambda: True
+    run.step(9)
+    with pytest.raises(RunMovedError) as caught:
+        run.save.on_epoch_end(0, {"loss": 1.0})
+    assert caught.value.step == 10
+    assert read_metrics(run.files) == {10: {"loss": 1.0}}
+
+
+def test_a_run_that_is_to_stop_and_to_move_stops(tmp_path):
+    run = Run(tmp_path)
+    run.track.on_epoch_begin(0)
+    run.stop.is_set, run.stop.is_to_move = True, lambda: True
+    with pytest.raises(RunInterruptedError, match="after step 1"):
+        run.step(0)
+
+
+def test_a_run_that_is_to_move_in_its_last_epoch_ends_it(tmp_path):
+    run = Run(tmp_path)
+    run.track.on_epoch_begin(2)
+    run.stop.is_to_move = lambda: True
+    run.save.on_epoch_end(2, {"loss": 1.0})
+    run.save.on_train_end()
 
 
 def save_steps(run, steps, *, start, newest=2):
