@@ -15,7 +15,7 @@ from ray import cloudpickle
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 from ray.train.v2.api.result import Result
 
 from sharedlayers_dist.config import TrainConfig
@@ -26,6 +26,7 @@ from sharedlayers_dist.ray.control import start_control
 from sharedlayers_dist.ray.failures import RayRunError, TellOfFailures, describe_failure
 from sharedlayers_dist.ray.meeting import refuse
 from sharedlayers_dist.ray.placement import (
+    EndAfterTries,
     describe_resources,
     resources_per_worker,
     wait_for_resources,
@@ -209,15 +210,13 @@ class _Driver:
     def _run_config(self, callbacks: list[UserCallback]) -> RunConfig:
         path, filesystem = self._folder.files.locate()
         tries_to_place = math.ceil(self._config.placement_seconds / _START_SECONDS)
+        tries = self._config.max_failures + tries_to_place
         return RunConfig(
             name=PurePath(path).name,
             storage_path=str(PurePath(path).parent),
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(
-                max_failures=self._config.max_failures,
-                controller_failure_limit=self._config.max_failures + tries_to_place,
-            ),
-            callbacks=callbacks,
+            failure_config=FailureConfig(max_failures=self._config.max_failures),
+            callbacks=[EndAfterTries(tries), *callbacks],
             logging_config=LoggingConfig(log_level="ERROR"),
         )
 
@@ -233,4 +232,5 @@ class _Driver:
         try:
             return fitting.result()
         except TrainingFailedError as error:
-            raise RayRunError(watch.failure or describe_failure(error)) from error
+            of_workers = "" if isinstance(error, ControllerError) else watch.failure
+            raise RayRunError(of_workers or describe_failure(error)) from error

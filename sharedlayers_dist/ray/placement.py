@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.controller.state import (
+    ReschedulingState,
+    RunningState,
+    SchedulingState,
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sharedlayers_dist.config import RayConfig
+from sharedlayers_dist.errors import one_line
 from sharedlayers_dist.ray.failures import RayRunError
 
 Resources = dict[str, float]
@@ -54,6 +62,40 @@ def wait_for_resources(
             )
     finally:
         remove_placement_group(group)
+
+
+class EndAfterTries(ControllerCallback):
+    """Ends a run whose workers could not be started so many times in a row.
+
+    Ray Train's own limit counts the tries of the whole run, and a run on machines that come and go
+    would use it up: each time that one has gone, the next workers may have to wait.
+
+    Args:
+        tries: How often Ray Train may try.
+    """
+
+    def __init__(self, tries: int) -> None:
+        self._tries = tries
+        self._num_failed = 0
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        """Counts; Ray Train calls it where it controls the workers.
+
+        Raises:
+            RayRunError: after the last try.
+        """
+        if isinstance(current_state, RunningState):
+            self._num_failed = 0
+        is_failed = isinstance(current_state, ReschedulingState)
+        if not (is_failed and isinstance(previous_state, SchedulingState)):
+            return
+        self._num_failed += 1
+        if self._num_failed > self._tries:
+            raise RayRunError(
+                f"The workers could not be started {self._num_failed} times in a row. Received: "
+                f"{one_line(current_state.training_failed_error)}. Give a longer "
+                "--placement-seconds to a cluster that is to grow."
+            )
 
 
 def describe_lack(bundles: list[Resources]) -> str:
