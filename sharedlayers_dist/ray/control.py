@@ -131,13 +131,8 @@ def start_control() -> Any:
     )
 
 
-def attend(control: Any, *, rank: int, size: int, node: str) -> StopRequest:
-    """Says that a rank of so many runs on a node.
-
-    Returns:
-        What becomes set when the driver wishes the run to stop.
-    """
-    request = StopRequest()
+def attend(control: Any, request: StopRequest, *, rank: int, size: int, node: str) -> None:
+    """Says that a rank of so many runs on a node; sets the request when the run is to stop."""
 
     def wait() -> None:
         with suppress(RayError):  # The driver has gone, and this worker goes with it.
@@ -145,7 +140,6 @@ def attend(control: Any, *, rank: int, size: int, node: str) -> StopRequest:
             request.is_set = True
 
     threading.Thread(target=wait, name="stop request", daemon=True).start()
-    return request
 
 
 class DriverStream(io.TextIOBase):

@@ -26,6 +26,19 @@ _LOST = (
 )
 
 
+class NodeTakenAwayError(ray.exceptions.RayActorError):
+    """Ends the workers of a run that has saved itself, before one of their nodes is taken away.
+
+    Ray Train takes it for the loss of a preempted node, which uses up no `max_failures`.
+
+    Args:
+        text: Which node is taken away.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(error_msg=text, preempted=True)
+
+
 class RayRunError(RuntimeError):
     """A run on Ray that failed for good; the message names the rank and the node."""
 
@@ -55,7 +68,8 @@ class TellOfFailures(UserCallback):
 def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str]) -> str:
     """One line about the worker that failed first, as far as can be told.
 
-    A rank that was lost or failed by itself counts before one that only misses another.
+    A rank that was lost or failed by itself counts before one that only misses another; none of
+    this is a failure where the run has left its nodes before one is taken away.
 
     Args:
         errors: What each rank that failed raised.
@@ -63,13 +77,17 @@ def describe_workers(errors: Mapping[int, Exception], places: Mapping[int, str])
     """
 
     def order(rank: int) -> tuple[int, int]:
-        error = errors[rank]
+        error = _unwrapped(errors[rank])
+        if isinstance(error, NodeTakenAwayError):
+            return (-1, rank)
         if isinstance(error, _LOST):
             return (1, rank)
         return (2 if is_about_another(error) else 0, rank)
 
     rank = min(errors, key=order)
-    error = errors[rank]
+    error = _unwrapped(errors[rank])
+    if isinstance(error, NodeTakenAwayError):
+        return str(error)
     where = f"rank {rank} on the node {places.get(rank, 'unknown')}"
     if isinstance(error, _LOST):
         return (

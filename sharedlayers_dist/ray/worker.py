@@ -21,9 +21,10 @@ from sharedlayers_dist.quiet import import_tensorflow_quietly
 from sharedlayers_dist.ray.backend import num_restarts
 from sharedlayers_dist.ray.control import DriverStream, attend
 from sharedlayers_dist.ray.meeting import meet, refusing
+from sharedlayers_dist.ray.preemption import Notice
 from sharedlayers_dist.ray.sent_code import SentCode
 from sharedlayers_dist.training import RunFolder, TrainResult
-from sharedlayers_dist.training.preemption import RunInterruptedError, StopRequest
+from sharedlayers_dist.training.preemption import RunInterruptedError, RunMovedError, StopRequest
 from sharedlayers_dist.training.readers import DataAccess
 
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ def train_on_worker(
     Returns:
         What was trained, or an error that another try would only meet again: a user's mistake, a
         loss that is not finite, the wish to stop. Whatever else goes wrong is raised, and Ray Train
-        starts the workers again.
+        starts the workers again; so is what ends them before a node is taken away.
     """
     context, node = ray.train.get_context(), ray.util.get_node_ip_address()
     rank = context.get_world_rank()
-    stop = attend(control, rank=rank, size=context.get_world_size(), node=node)
+    # Rank zero decides: the others may hear of it a step later.
+    stop = StopRequest(Notice().is_due) if rank == 0 else StopRequest()
+    attend(control, stop, rank=rank, size=context.get_world_size(), node=node)
     if rank == 0:  # What the others warn of, it warns of too.
         show_warnings_in_one_line("sharedlayers", DriverStream(control))
     try:
@@ -108,23 +111,29 @@ def _train(
         return UserError(str(error))
     except UserError:
         raise
+    except RunMovedError as error:
+        notice = Notice()
+        if rank == 0:
+            _show(control, notice.describe(saved_after=error.step))
+            notice.move(shard_actors)
+        raise notice.error() from error
     except (RunInterruptedError, NotFiniteError) as error:
         return type(error)(str(error))
     except Exception as error:
         # What all ranks raise comes from the error itself where that was met.
         is_met_here = error.__cause__ is not None or not hasattr(error, "raised_on_all_ranks")
         if is_met_here and not isinstance(error, SetupError):
-            _show_traceback(control, f"rank {rank} on the node {node}")
+            where = f"rank {rank} on the node {node}"
+            _show(control, f"{where} failed:\n{traceback.format_exc().rstrip()}")
         raise
     finally:
         report.end()
         dist.shutdown()  # The process lives on, and ranks that wait for this one must not.
 
 
-def _show_traceback(control: Any, where: str) -> None:
+def _show(control: Any, text: str) -> None:
     """Shows where the driver runs what Ray Train would leave in this worker's log alone."""
     with suppress(RayError):
-        text = f"{where} failed:\n{traceback.format_exc().rstrip()}"
         ray.get(control.write.remote(text), timeout=_SECONDS_TO_SHOW)
 
 

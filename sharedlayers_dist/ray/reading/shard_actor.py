@@ -62,8 +62,9 @@ class ShardActor:
             _unpickle(work).try_row_group(group)
 
     @ray.method(concurrency_group="health")
-    def ping(self) -> None:
-        """Answers, also while this actor reads."""
+    def ping(self) -> str:
+        """Answers with the ID of this actor's node, also while it reads."""
+        return ray.get_runtime_context().get_node_id()
 
     def _close_idle(self) -> None:
         oldest = time.monotonic() - _IDLE_SECONDS

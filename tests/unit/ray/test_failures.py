@@ -8,7 +8,7 @@ from ray.train.v2._internal.exceptions import (
 
 from sharedlayers_dist.dist import OtherRankFailedError
 from sharedlayers_dist.errors import UserError
-from sharedlayers_dist.ray.failures import describe_workers
+from sharedlayers_dist.ray.failures import NodeTakenAwayError, describe_workers
 
 PLACES = {0: "10.0.0.1", 1: "10.0.0.2", 2: "10.0.0.2"}
 
@@ -20,6 +20,7 @@ def raised(error):
 OWN = raised(KeyError("speed"))
 PLAIN = raised(UserError("one.parquet is empty"))
 LOST = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError("gone"))
+LEFT = raised(NodeTakenAwayError("the node 10.0.0.2 is taken away"))
 HEARD = raised(OtherRankFailedError("Rank 2 failed: no", 2, False))
 
 
@@ -31,6 +32,7 @@ HEARD = raised(OtherRankFailedError("Rank 2 failed: no", 2, False))
         ({0: HEARD, 1: LOST}, "rank 1 on the node 10.0.0.2 was lost: its process was killed"),
         ({0: LOST, 1: OWN}, "rank 1 on the node 10.0.0.2 failed: KeyError"),
         ({0: HEARD}, "Rank 2 failed: no"),
+        ({1: LOST, 2: LEFT}, "the node 10.0.0.2 is taken away"),
         ({7: LOST}, "rank 7 on the node unknown was lost"),
     ],
 )
