@@ -43,7 +43,6 @@ def run(call, before="", **environment):
         ("share_cores(World())", {}, (0, 0)),  # TensorFlow's own choice.
         (SHARE(2), {"TF_NUM_INTRAOP_THREADS": "7", "TF_NUM_INTEROP_THREADS": "9"}, (0, 0)),
         ("run_operations_on_one_thread()", {}, (1, 0)),
-        ("run_operations_on_one_thread()", {"TF_NUM_INTRAOP_THREADS": "7"}, (0, 0)),
     ],
 )
 def test_pools_have_the_share_of_a_rank_unless_the_environment_says_another(
