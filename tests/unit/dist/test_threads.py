@@ -18,6 +18,7 @@ print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_paral
 print(*os.sched_getaffinity(0))
 """
 CORES = sorted(os.sched_getaffinity(0))
+HALF = max(1, len(CORES) // 2)
 SHARE = "share_cores(World(rank=1, size=4, local_rank=1, local_size={}))".format
 
 
@@ -39,27 +40,26 @@ def run(call, before="", **environment):
 @pytest.mark.parametrize(
     ("call", "environment", "expected"),
     [
+        (SHARE(2), {}, (HALF, max(2, HALF))),
         (SHARE(1000), {}, (1, 2)),
         ("share_cores(World())", {}, (0, 0)),  # TensorFlow's own choice.
         (SHARE(2), {"TF_NUM_INTRAOP_THREADS": "7", "TF_NUM_INTEROP_THREADS": "9"}, (0, 0)),
         ("run_operations_on_one_thread()", {}, (1, 0)),
+        ("run_operations_on_one_thread()", {"TF_NUM_INTRAOP_THREADS": "7"}, (0, 0)),
     ],
 )
 def test_pools_have_the_share_of_a_rank_unless_the_environment_says_another(
     call, environment, expected
 ):
-    pools, cores = run(call, **environment)
-    assert pools == expected
-    assert cores == CORES or call == SHARE(2)  # Two ranks are bound.
+    assert run(call, **environment)[0] == expected
 
 
 @pytest.mark.skipif(
     len(CORES) < max(2, os.cpu_count() or 0), reason="needs all cores, and two at least"
 )
 def test_a_rank_is_bound_to_its_share_of_cores_unless_something_has_bound_it():
-    half = len(CORES) // 2
-    pools, cores = run(SHARE(2))
-    assert (pools, cores) == ((half, max(2, half)), CORES[half : 2 * half])
+    assert run(SHARE(2))[1] == CORES[HALF : 2 * HALF]
+    assert run(SHARE(1000))[1] == CORES
     one = {CORES[0]}
     assert run(SHARE(2), before=f"os.sched_setaffinity(0, {one})")[1] == [CORES[0]]
 

@@ -32,7 +32,10 @@ def go_through(callback: EndAfterTries, *states: object) -> None:
 
 def test_tries_count_until_the_workers_run():
     failed_twice = [BEGUN, TRIED, FAILED, FAILED, TRIED, FAILED, TRIED]
-    go_through(EndAfterTries(2), *failed_twice, RUNNING, *failed_twice, RUNNING)
+    callback = EndAfterTries(2)
+    go_through(callback, *failed_twice, RUNNING, *failed_twice)
+    with pytest.raises(ControllerError):
+        go_through(callback, TRIED, FAILED)
 
 
 def test_a_run_ends_after_the_last_try_and_says_so():

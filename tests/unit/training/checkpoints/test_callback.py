@@ -185,14 +185,20 @@ def test_a_run_that_is_asked_to_stop_saves_itself(tmp_path):
     assert run.saved == [2]
 
 
-def test_a_run_that_is_asked_to_stop_in_the_last_step_of_an_epoch_ends_the_epoch(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("is_set", True, RunInterruptedError), ("is_to_move", lambda: True, RunMovedError)],
+)
+def test_a_run_that_is_asked_in_the_last_step_of_an_epoch_ends_the_epoch(
+    tmp_path, name, value, error
+):
     run = Run(tmp_path)
     run.track.on_epoch_begin(0)
     for batch in range(9):
         run.step(batch)
-    run.stop.is_set = True
+    setattr(run.stop, name, value)
     run.step(9)
-    with pytest.raises(RunInterruptedError, match="after step 10"):
+    with pytest.raises(error, match="after step 10"):
         run.save.on_epoch_end(0, {"loss": 1.0})
     assert read_metrics(run.files) == {10: {"loss": 1.0}}
 
@@ -205,19 +211,6 @@ def test_a_run_that_is_to_move_saves_itself_once(tmp_path):
     with pytest.raises(RunMovedError, match="after step 2 and goes on with other processes"):
         run.step(1)
     assert run.saved == [2]
-
-
-def test_a_run_that_is_to_move_in_the_last_step_of_an_epoch_saves_the_epoch_once(tmp_path):
-    run = Run(tmp_path)
-    run.track.on_epoch_begin(0)
-    for batch in range(9):
-        run.step(batch)
-    run.stop.is_to_move = lambda: True
-    run.step(9)
-    with pytest.raises(RunMovedError) as caught:
-        run.save.on_epoch_end(0, {"loss": 1.0})
-    assert caught.value.step == 10
-    assert read_metrics(run.files) == {10: {"loss": 1.0}}
 
 
 def test_a_run_that_is_to_stop_and_to_move_stops(tmp_path):
