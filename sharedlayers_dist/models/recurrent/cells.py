@@ -139,7 +139,8 @@ class _GRU(CellMath):
     def step(self, from_input: Any, from_state: Any, states: Tensors) -> tuple[Tensors, Tensors]:
         activation, gate = self.cell.activation, self.cell.recurrent_activation
         of_input, of_state = _split(from_input, 3), _split(from_state, 3)
-        z, r = gate(of_input[0] + of_state[0]), gate(of_input[1] + of_state[1])
+        squash = _sigmoid if gate is keras.activations.sigmoid else gate
+        z, r = squash(of_input[0] + of_state[0]), squash(of_input[1] + of_state[1])
         candidate = activation(of_input[2] + r * of_state[2])
         of_candidate = (1 - z) * _slope(activation, candidate)
         of_gates = [
@@ -174,6 +175,11 @@ class _SimpleRNN(CellMath):
 def _split(values: Any, parts: int) -> Sequence[Any]:
     split: Sequence[Any] = ops.split(values, parts, axis=-1)
     return split
+
+
+def _sigmoid(values: Any) -> Any:
+    """By tanh, which XLA computes in less time."""
+    return 0.5 * ops.tanh(0.5 * values) + 0.5
 
 
 def _slope(activation: Callable[[Any], Any], output: Any) -> Any:
